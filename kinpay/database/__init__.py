@@ -1,0 +1,1 @@
+"""One PostgreSQL: connections, named SQL, migrations, request keys, the audit chain, outbox and inbox."""

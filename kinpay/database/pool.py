@@ -1,0 +1,99 @@
+"""Connections: one pool a process, ids as 32 hexadecimal digits, JSON as Python values, transactions by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from kinpay.database.sql import Connection, Sql
+from kinpay.primitives.errors import Busy
+
+log = logging.getLogger(__name__)
+
+NOW = Sql("SELECT clock_timestamp()")
+
+
+class Database:
+    """Owns the pool. A function that takes `db` owns its transactions; one that takes `conn` runs inside its caller's."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, max_connections: int = 20, command_timeout_s: float = 60.0) -> Database:
+        """Connects to `url` (`postgresql://…`)."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=max_connections,
+            command_timeout=command_timeout_s,
+            init=prepare_connection,
+            server_settings={"timezone": "UTC", "application_name": "kinpay", "jit": "off"},
+        )
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Gives every connection back to the server."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction: committed at the end of the block, rolled back by any exception.
+
+        Raises: Busy when the database cannot be reached, is shutting down, or a lock was not to be had.
+        """
+        try:
+            async with self._pool.acquire() as conn, conn.transaction():
+                yield conn
+        except _UNAVAILABLE as error:
+            log.warning("database unavailable", extra={"error": type(error).__name__})
+            raise Busy(reason="database") from error
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection without a transaction, for single reads and for LISTEN."""
+        try:
+            async with self._pool.acquire() as conn:
+                yield conn
+        except _UNAVAILABLE as error:
+            log.warning("database unavailable", extra={"error": type(error).__name__})
+            raise Busy(reason="database") from error
+
+
+_UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+async def prepare_connection(conn: Any) -> None:
+    """Teaches a new connection our types."""
+    await conn.set_type_codec("uuid", encoder=bytes.fromhex, decoder=bytes.hex, schema="pg_catalog", format="binary")
+    await conn.set_type_codec(
+        "jsonb",
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda data: msgspec.json.decode(data[1:]),
+        schema="pg_catalog",
+        format="binary",
+    )
+
+
+async def database_now(conn: Connection) -> datetime:
+    """The one clock (semantics.md): read after the locks are held, then passed on as `now`."""
+    moment: datetime = await NOW.value(conn)
+    return moment

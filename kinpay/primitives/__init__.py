@@ -1,0 +1,1 @@
+"""What everything stands on: money, time, ids, life cycles, errors, secrets. No I/O below this line."""
