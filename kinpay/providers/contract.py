@@ -128,6 +128,8 @@ class ProviderAgreement:
     payer_account_id: str | None
     ended_by: str | None
     removed_spender_refs: frozenset[str] = field(default_factory=frozenset)
+    failure: Failure | None = None
+    """Why, when REFUSED and the provider says so: the payer's account, the payer's no, a lapsed signature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,91 @@
+"""Brings a database to this version's schema: numbered plain SQL, each file once, forward only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from kinpay.primitives.errors import KinpayError
+
+FOLDER: Final = Path(__file__).parent / "migrations"
+_LOCK: Final = 0x6B696E706179  # "kinpay": one migration at a time, whoever starts it
+
+CREATE_LIST = """
+CREATE TABLE IF NOT EXISTS schema_migration (
+    version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())
+"""
+
+
+class SchemaMismatch(KinpayError):
+    """The database is newer than this program, or a migration that was applied has been changed since."""
+
+    code = "schema-mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations(folder: Path = FOLDER) -> list[Migration]:
+    """All migrations in order; their numbers have no gaps."""
+    files = sorted(folder.glob("[0-9]*.sql"))
+    found = [Migration(int(file.name[:4]), file.stem, file.read_text(encoding="utf-8")) for file in files]
+    if [item.version for item in found] != list(range(1, len(found) + 1)):
+        raise SchemaMismatch(reason="numbering")
+    return found
+
+
+async def migrate(url: str, *, folder: Path = FOLDER) -> list[str]:
+    """Applies what is missing, each in its own transaction; returns the names applied.
+
+    Raises: SchemaMismatch for a newer schema or a changed file.
+    """
+    conn = await asyncpg.connect(url)
+    try:
+        await conn.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await conn.execute(CREATE_LIST)
+        return await _apply_missing(conn, migrations(folder))
+    finally:
+        await conn.close()
+
+
+async def _apply_missing(conn: Any, wanted: list[Migration]) -> list[str]:
+    applied = {
+        row["version"]: row["checksum"] for row in await conn.fetch("SELECT version, checksum FROM schema_migration")
+    }
+    if applied and max(applied) > len(wanted):
+        raise SchemaMismatch(reason="newer", database=max(applied), program=len(wanted))
+    done: list[str] = []
+    for migration in wanted:
+        if migration.version in applied:
+            if applied[migration.version] != migration.checksum:
+                raise SchemaMismatch(reason="changed", name=migration.name)
+            continue
+        async with conn.transaction():
+            await conn.execute(migration.text)
+            await conn.execute(
+                "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)",
+                migration.version, migration.name, migration.checksum,
+            )  # fmt: skip
+        done.append(migration.name)
+    return done
+
+
+async def is_current(conn: Any) -> bool:
+    """Whether the database has exactly this program's schema (for `/readyz`)."""
+    version = await conn.fetchval("SELECT max(version) FROM schema_migration")
+    return bool(version == len(migrations()))

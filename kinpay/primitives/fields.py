@@ -1,0 +1,87 @@
+"""What a request's fields may look like: closed models and bounded, printable, well-formed values. One vocabulary for all routes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import date
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from kinpay.primitives.errors import Invalid, KeyMissing
+from kinpay.primitives.ids import ID_PATTERN
+from kinpay.primitives.money import EXPONENTS, MAX_MINOR
+
+_FORBIDDEN: Final = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+_BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\ufeff")
+_KEY = re.compile(r"^[\x21\x23-\x7e]{1,255}$")
+
+
+class Closed(BaseModel):
+    """A request or answer body: unknown fields and loose types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def printable(text: str) -> str:
+    """Normalises (NFC) and refuses controls, lone surrogates, unassigned characters and bidirectional overrides.
+
+    Raises: ValueError.
+    """
+    if any(unicodedata.category(char) in _FORBIDDEN or char in _BIDI for char in text):
+        raise ValueError("not printable")
+    text = unicodedata.normalize("NFC", text).strip()
+    if not text:
+        raise ValueError("empty")
+    return text
+
+
+def account_name(text: str) -> str:
+    """Normalises an account name (NFKC, lower case). Raises: ValueError."""
+    return printable(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _known_currency(code: str) -> str:
+    if code not in EXPONENTS:
+        raise ValueError("unknown currency")
+    return code
+
+
+Id = Annotated[str, Field(pattern=ID_PATTERN, examples=["0199f3a2c4d87b1e9a5f0c3d2e1b4a67"])]
+"""One of our ids: 32 hexadecimal digits."""
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(printable)]
+"""A name shown to people."""
+Note = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(printable)]
+"""A line of free text."""
+AccountName = Annotated[
+    str, Field(min_length=3, max_length=64, pattern=r"^[^\s@/\\]+(@[^\s@/\\]+)?$"), AfterValidator(account_name)
+]
+"""The account name people give each other (a phone number, an e-mail address, a nickname)."""
+Token = Annotated[str, Field(min_length=8, max_length=512, pattern=r"^[A-Za-z0-9._~:/?=&%-]+$")]
+"""A code as scanned or a token as issued: URL characters only."""
+Amount = Annotated[int, Field(strict=True, gt=0, le=MAX_MINOR, examples=[1400])]
+"""Minor units (fen, cents), a positive whole number."""
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"]), AfterValidator(_known_currency)]
+"""ISO 4217."""
+Mcc = Annotated[str, Field(pattern=r"^[0-9]{4}$", examples=["5814"])]
+"""Merchant category code, ISO 18245."""
+Pin = Annotated[str, Field(pattern=r"^[0-9]{4,8}$")]
+"""A spender's number, ASCII digits."""
+Day = Annotated[date, Field(strict=False)]
+"""A calendar date, `YYYY-MM-DD`."""
+
+
+def read_key(header: str | None) -> str:
+    """The `Idempotency-Key` header, quoted (the IETF draft's form) or bare: both name the same key.
+
+    Raises: KeyMissing; Invalid for an empty, over-long or unprintable one.
+    """
+    if header is None:
+        raise KeyMissing()
+    key = header.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not _KEY.match(key):
+        raise Invalid("key_malformed", field="Idempotency-Key")
+    return key
