@@ -47,7 +47,7 @@ def account_for(folder: Path) -> Account:
         if entry.pw_uid != 0:
             return _of_entry(entry)
     raise ClusterError(
-        f"PostgreSQL refuses to run as root, and no account named {' or '.join(PREFERRED_ACCOUNTS)} is there to run it. "
+        f"PostgreSQL refuses to run as root, and no account named {' or '.join(PREFERRED_ACCOUNTS)} exists to run it. "
         "Create one (useradd --system postgres), or run this as an ordinary user."
     )
 

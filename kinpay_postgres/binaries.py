@@ -114,8 +114,10 @@ def _can_use(account: Account, binaries: Path) -> bool:
     tree = binaries.parent
     share = [str(path) for path in (tree / "share" / "postgres.bki", tree / "share" / "postgresql" / "postgres.bki")]
     needed = [path for path in share if os.path.exists(path)]
-    script = '[ -x "$1/initdb" ] && [ -x "$1/psql" ] && "$1/postgres" --version || exit 1; '
+    script = (
+        '[ -x "$1/initdb" ] && [ -x "$1/psql" ] && "$1/postgres" --version || exit 1; '
         'shift; for f do [ -r "$f" ] || exit 1; done'
+    )
     return run_as(account, ["/bin/sh", "-c", script, "sh", str(binaries), *needed]).returncode == 0
 
 

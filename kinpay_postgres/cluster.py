@@ -23,7 +23,6 @@ from kinpay_postgres.postmaster import (
     PORT,
     clear_leftovers,
     launch,
-    read_lock_file,
     running_pid,
     wait_until_gone,
     wait_until_ready,
@@ -240,10 +239,9 @@ def _launch_until_ready(folder: Folder, account: Account, binaries: Path, settin
         if time.monotonic() >= report_at:
             log.warning("PostgreSQL in %s waits for processes of an earlier server to end: %s", folder.path, said)
             report_at += PATIENCE_S
-        rival = read_lock_file(folder.pgdata)
-        if rival is not None and running_pid(folder.pgdata) == rival.pid:
-            if wait_until_ready(rival.pid, folder.pgdata, folder.socket_dir):
-                return rival.pid
+        rival = running_pid(folder.pgdata)
+        if rival is not None and wait_until_ready(rival, folder.pgdata, folder.socket_dir):
+            return rival
         time.sleep(0.1)
 
 
