@@ -1,1 +1,1 @@
-"""Those who hold the payer's money. One port (`contract.py`), one folder a provider; none knows rows, pages or another."""
+"""Those who hold the payer's money. One port (`contract.py`), a folder for each; none knows rows, pages or another."""

@@ -1,4 +1,4 @@
-"""The provider port: a call returns what the provider now says is true, or raises because nobody knows or nothing happened.
+"""The provider port: a call returns what the provider says is true, or raises: nobody knows, or nothing happened.
 
 Declines and steps for the payer are values; only *unknown*, *not executed* and *misconfigured* are exceptions.
 Source: providers.md §10; semantics.md "Packages and commands".

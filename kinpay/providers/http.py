@@ -1,7 +1,7 @@
 """The one way out to providers: asynchronous HTTP that tells *never left* from *nobody knows*.
 
-It stands on httpx's transport, below its client: no retries, no redirects, no proxies, no cookies. kinpay's promise is to know
-exactly what left and what came back. Source: providers.md §6 (classification); semantics.md ("Unknown never falls back").
+It stands on httpx's transport, below its client: no retries, no redirects, no proxies, no cookies. kinpay's promise is
+to know exactly what left and what came back. Source: providers.md §6; semantics.md ("Unknown never falls back").
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Transport:
     __slots__ = ("_closed", "_engine", "_timeout_s")
 
     def __init__(self, *, timeout_s: float, max_connections: int = MAX_CONNECTIONS) -> None:
-        """`timeout_s` is for every wait after connecting, and (beside the time to connect) for the exchange as a whole."""
+        """`timeout_s` bounds every wait and, beside the time to connect, the exchange as a whole."""
         self._timeout_s = timeout_s
         self._closed = False
         self._engine = httpx.AsyncHTTPTransport(
@@ -64,8 +64,9 @@ class Transport:
     ) -> Answer:
         """Sends one request once and reads its whole answer, whatever the status.
 
-        Raises: NotExecuted if no connection came about, so that not a byte of the request left; UnknownOutcome for everything later:
-        time-outs, cut or over-long answers, and a kept-alive connection that dies before the first byte, whose request may have been read.
+        Raises: NotExecuted if no connection came about, so that not a byte of the request left; UnknownOutcome for
+        everything later: time-outs, cut or over-long answers, and a kept-alive connection that dies before the first
+        byte, whose request may have been read.
         """
         if self._closed:
             raise NotExecuted("transport_closed")
@@ -79,7 +80,7 @@ class Transport:
             extensions={"timeout": httpx.Timeout(total_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S).as_dict()},
         )
         try:
-            # The engine's own time-outs are per step; a peer that drips single bytes is stopped only by a deadline over all of them.
+            # The engine's time-outs are per step; a peer that drips single bytes is stopped by a deadline alone.
             async with asyncio.timeout(total_s + 2 * CONNECT_TIMEOUT_S):
                 return await self._exchange(request, max_bytes)
         except _NEVER_LEFT as error:

@@ -73,9 +73,9 @@ def verify_answer(answer: Answer, keys: BankKeys, *, nonce: str) -> None:
 
 
 def verify_event(inbound: Inbound, keys: BankKeys) -> str:
-    """The event's id (its nonce, stable over the bank's retries), if the bank itself sent it, to this path, within `WINDOW_S`.
+    """The event's id, if the bank itself sent it, to this path, within `WINDOW_S`.
 
-    Raises: BadSignature.
+    It is the nonce, the same over all retries. Raises: BadSignature.
     """
     if inbound.method != "POST":
         raise BadSignature("other_method")
@@ -125,7 +125,7 @@ def _verify(seal: _Seal, keys: BankKeys, text: bytes) -> None:
 
 
 def _base64(text: str) -> bytes:
-    """Decodes the one canonical spelling only; base64's unused last bits would let one signature be written in several ways."""
+    """Decodes the canonical spelling only; unused last bits would let one signature be written in several ways."""
     try:
         raw = b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:

@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from io import StringIO
+from ipaddress import ip_address
 from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR, Money
 from kinpay.providers.contract import (
@@ -57,7 +59,7 @@ class Unreadable(ValueError):
 
 
 def read_object(body: bytes) -> Json:
-    """A JSON object; names that occur twice, non-finite numbers and bottomless nesting are refused. Raises: Unreadable."""
+    """A JSON object without doubled names, non-finite numbers or bottomless nesting. Raises: Unreadable."""
     try:
         data = json.loads(body.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
@@ -80,6 +82,16 @@ def is_key(text: object) -> bool:
 def is_reference(text: object) -> bool:
     """Whether `text` can stand in a path as it is, so that there is only one way to sign it."""
     return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
+
+
+def is_web_address(text: str) -> bool:
+    """Whether `text` is an absolute https address; http is for the machine itself."""
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
 
 
 def write_moment(moment: datetime) -> str:
@@ -153,16 +165,14 @@ def read_agreement(data: Json) -> ProviderAgreement:
     """An `Agreement`. Raises: Unreadable, also for states the page does not name."""
     state = _agreement_state(data)
     payer_account_id = _optional_text(data, "payer_account_id")
-    action_url = _optional_text(data, "approve_url")
+    action_url = _web_address(data, "approve_url") if state is AgreementState.PENDING else None
     if state is AgreementState.ACTIVE and not payer_account_id:
         raise Unreadable("active_without_payer")
-    if state is AgreementState.PENDING and not action_url:
-        raise Unreadable("pending_without_page")
     return ProviderAgreement(
         key=_key(data, "key"),
         provider_ref=_reference(data, "agreement_id"),
         state=state,
-        action_url=action_url if state is AgreementState.PENDING else None,
+        action_url=action_url,
         expires_at=None if data.get("expires_at") is None else read_moment(data["expires_at"]),
         payer_account_id=payer_account_id,
         ended_by=_optional_text(data, "ended_by"),
@@ -199,18 +209,15 @@ def is_agreement_asked_for(data: Json, body: Json) -> bool:
 def read_debit(data: Json, asked: DebitRequest | None = None) -> ProviderDebit:
     """A `Debit`; if `asked` is given it must be that order, to the last unit.
 
-    A key that was closed before it was received is known to the bank by nothing but itself: it may come without amount and agreement,
-    and then has those that were asked. Raises: Unreadable.
+    A key that was closed before it was received is all that the bank knows of the order: it may come without amount
+    and agreement, and then has those that were asked. Raises: Unreadable.
     """
     key = _key(data, "key")
     state, failure = _outcome(data, extra={"cancelled": (DebitState.FAILED, FailureCause.CLOSED)})
     never_received = failure is not None and failure.cause is FailureCause.CLOSED and not data.get("amount_minor")
     if asked is not None and key != asked.key:
         raise Unreadable("other_key")
-    if asked is not None and never_received:
-        amount = asked.amount
-    else:
-        amount = read_money(data)
+    amount = asked.amount if asked is not None and never_received else read_money(data)
     if asked is not None and not never_received:
         terms = (amount, data.get("agreement_id"), data.get("spender_ref"))
         if terms != (asked.amount, asked.agreement_ref, asked.spender_ref):
@@ -250,7 +257,7 @@ def read_refusal(body: bytes) -> str:
 
 
 def read_statement(body: bytes, day: date) -> tuple[StatementLine, ...]:
-    """Every line of one UTC day's CSV, or none: a statement that is wrong in one place is believed in no place. Raises: Unreadable."""
+    """Every line of one UTC day's CSV; wrong in one place, it is believed in none. Raises: Unreadable."""
     try:
         rows = list(csv.reader(StringIO(body.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -332,11 +339,26 @@ def _key(data: Json, name: str) -> str:
     return value
 
 
+def _web_address(data: Json, name: str) -> str:
+    """A page that a person may be sent to: never another scheme, however well it is signed."""
+    address = _text(data, name)
+    if not is_web_address(address):
+        raise Unreadable(name)
+    return address
+
+
 def _reference(data: Json, name: str) -> str:
     value = _text(data, name)
     if not is_reference(value):
         raise Unreadable(name)
     return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,0 +1,383 @@
+"""The provider port over the sandbox bank's signed HTTP.
+
+An answer that is not exactly what the page says, for exactly what was asked, is *unknown*.
+Source: docs/sandbox-bank.md; providers.md §6 and §10.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from kinpay.primitives.money import EXPONENTS
+from kinpay.primitives.sealed import Sealed
+from kinpay.providers.contract import (
+    AgreementRequest,
+    AgreementState,
+    BadSignature,
+    Capabilities,
+    DebitRequest,
+    DebitState,
+    Failure,
+    FailureCause,
+    Inbound,
+    Misconfigured,
+    Notification,
+    NotKnown,
+    ProviderAgreement,
+    ProviderDebit,
+    ProviderRefund,
+    RefundRequest,
+    SpenderAtProvider,
+    StatementLine,
+    UnknownOutcome,
+)
+from kinpay.providers.http import MAX_ANSWER_BYTES, Answer, Transport
+from kinpay.providers.sandbox_bank import signing, wire
+from kinpay.providers.sandbox_bank.configuration import BankConfiguration, read_configuration
+
+STATEMENT_MAX_BYTES: Final = 64 << 20
+STATEMENT_TIMEOUT_S: Final = 60.0
+
+_CREATED_OR_DONE: Final = (200, 201)
+_PERHAPS_CARRIED_OUT: Final = (408, 425, 429)
+"""Refusals of the moment, which the bank's page does not have: whoever sends one may have passed the request on."""
+_REFUSED_PAYERS: Final = {
+    "unknown_payer_account": FailureCause.OTHER,
+    "account_frozen": FailureCause.RISK,
+    "limit_exceeded": FailureCause.LIMIT,
+}
+"""What the bank says of the payer, not of us, when an agreement is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    """The bank's own, verified *no* to a request as such."""
+
+    status: int
+    code: str
+
+
+class SandboxBank:
+    """One operator's account at the sandbox bank."""
+
+    def __init__(
+        self,
+        configuration: BankConfiguration,
+        *,
+        secret: Sealed[bytes],
+        clock: Callable[[], float] = time.time,
+        nonces: Callable[[], str] = lambda: secrets.token_urlsafe(24),
+    ) -> None:
+        """`secret` is the client's raw Ed25519 private key; `clock` gives Unix seconds. Raises: Misconfigured."""
+        self.name = "sandbox_bank"
+        self.can = Capabilities(
+            ad_hoc_debits=True,
+            binds_spenders=True,
+            cancels_debits=True,
+            partial_refunds=True,
+            per_debit_max_minor=None,
+            currencies=frozenset(EXPONENTS),
+            # Keys live for ever and a cancel closes them, so *never received* may be acted on at once by either.
+            settle_grace_s=0,
+        )
+        try:
+            self._private_key = Ed25519PrivateKey.from_private_bytes(secret.open())
+        except (ValueError, TypeError):
+            raise Misconfigured("secret") from None
+        self._configuration = configuration
+        self._transport = Transport(timeout_s=configuration.timeout_s)
+        self._clock = clock
+        self._nonces = nonces
+
+    async def begin_agreement(self, request: AgreementRequest) -> ProviderAgreement:
+        """Asks for an agreement; what the bank holds against the payer is a REFUSED value, without a `provider_ref`.
+
+        Raises: Misconfigured for what it holds against us: `unknown_account`, `business_type_not_allowed` …
+        """
+        _check_key(request.key)
+        if request.account != self._configuration.account:
+            raise Misconfigured("other_account")
+        body = wire.agreement_body(request)
+        said = await self._ask("POST", "/v1/agreements", body)
+        if isinstance(said, _Refusal):
+            cause = _REFUSED_PAYERS.get(said.code)
+            if cause is None:
+                raise Misconfigured(said.code)
+            return _refused(request.key, Failure(cause=cause, code=said.code))
+        with _believing():
+            if not wire.is_agreement_asked_for(said, body):
+                raise wire.Unreadable("other_terms")
+            return wire.read_agreement(said)
+
+    async def get_agreement(self, key: str) -> ProviderAgreement:
+        """The agreement under our key, as it stands. Raises: NotKnown if the bank never received the key."""
+        _check_key(key)
+        said = _granted(await self._ask("GET", f"/v1/agreements/by-key/{key}"))
+        with _believing():
+            seen = self._read_agreement(said)
+            if seen.key != key:
+                raise wire.Unreadable("other_key")
+            return seen
+
+    async def end_agreement(self, agreement_ref: str, *, reason: str) -> ProviderAgreement:
+        """Ends it from our side; already ended is the same answer. Raises: NotKnown if there is no such agreement."""
+        _check_reference(agreement_ref)
+        said = _granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/end", {"reason": reason}))
+        with _believing():
+            seen = self._read_agreement(said, agreement_ref)
+            if seen.state in (AgreementState.PENDING, AgreementState.ACTIVE):
+                raise wire.Unreadable("not_ended")
+            return seen
+
+    async def bind_spender(self, agreement_ref: str, spender: SpenderAtProvider) -> ProviderAgreement:
+        """Has the bank record the spender under the payer's agreement (claim 5, [0024]); idempotent by reference.
+
+        An agreement that is no longer in force binds nobody: then it is returned as it stands. Raises: NotKnown.
+        """
+        _check_reference(agreement_ref)
+        _check_reference(spender.ref)
+        body = wire.spender_body(spender)
+        said = await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders", body)
+        if isinstance(said, _Refusal) and said.code == "agreement_inactive":
+            standing = _granted(await self._ask("GET", f"/v1/agreements/{agreement_ref}"))
+            with _believing():
+                return self._read_agreement(standing, agreement_ref)
+        said = _granted(said)
+        with _believing():
+            seen = self._read_agreement(said, agreement_ref)
+            if wire.spender_states(said).get(spender.ref) != "active":
+                raise wire.Unreadable("not_bound")
+            return seen
+
+    async def unbind_spender(self, agreement_ref: str, *, spender_ref: str) -> ProviderAgreement:
+        """Has the bank remove the spender; idempotent. Raises: NotKnown if it knows no such agreement or spender."""
+        _check_reference(agreement_ref)
+        _check_reference(spender_ref)
+        said = _granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders/{spender_ref}/remove", {}))
+        with _believing():
+            if wire.spender_states(said).get(spender_ref) == "active":
+                raise wire.Unreadable("not_removed")
+            return self._read_agreement(said, agreement_ref)
+
+    async def debit(self, request: DebitRequest) -> ProviderDebit:
+        """Debits the payer. Idempotent by key, for ever."""
+        _check_key(request.key)
+        said = _accepted(await self._ask("POST", "/v1/debits", wire.debit_body(request)))
+        with _believing():
+            return wire.read_debit(said, request)
+
+    async def get_debit(self, request: DebitRequest) -> ProviderDebit:
+        """The order under our key, as it stands. Raises: NotKnown if the bank never received the key."""
+        _check_key(request.key)
+        said = _granted(await self._ask("GET", f"/v1/debits/by-key/{request.key}"))
+        with _believing():
+            return wire.read_debit(said, request)
+
+    async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
+        """Closes the key for good, received or not; SUCCEEDED if it was too late."""
+        _check_key(request.key)
+        said = _accepted(await self._ask("POST", f"/v1/debits/by-key/{request.key}/cancel", {}))
+        with _believing():
+            seen = wire.read_debit(said, request)
+            if seen.state is DebitState.PENDING:
+                raise wire.Unreadable("not_final")
+            return seen
+
+    async def refund(self, request: RefundRequest) -> ProviderRefund:
+        """Gives money back; more than the rest is FAILED with `over_refund`. Idempotent by key."""
+        _check_key(request.key)
+        _check_key(request.debit_key)
+        said = _accepted(await self._ask("POST", "/v1/refunds", wire.refund_body(request)))
+        with _believing():
+            return wire.read_refund(said, request)
+
+    async def get_refund(self, request: RefundRequest) -> ProviderRefund:
+        """The refund under our key, as it stands. Raises: NotKnown if the bank never received the key."""
+        _check_key(request.key)
+        said = _granted(await self._ask("GET", f"/v1/refunds/by-key/{request.key}"))
+        with _believing():
+            return wire.read_refund(said, request)
+
+    def receive(self, inbound: Inbound) -> Notification:
+        """Verifies a callback by the pinned keys and reads it. Pure.
+
+        A verified event of a kind, or in a form, that we cannot read says nothing (`seen` None): the truth is then
+        found by query. Raises: BadSignature, also if the body names another event than the signature.
+        """
+        event_id = signing.verify_event(inbound, self._configuration.bank_keys)
+        try:
+            event = wire.read_object(inbound.body)
+        except wire.Unreadable as error:
+            raise BadSignature("body") from error
+        if event.get("event_id") != event_id:
+            raise BadSignature("other_event")
+        try:
+            return Notification(notice_id=event_id, seen=self._read_event(event))
+        except wire.Unreadable:
+            return Notification(notice_id=event_id, seen=None)
+
+    async def statement(self, day: date) -> AsyncIterator[StatementLine]:
+        """The bank's own account of one UTC day; verified and read whole before the first line is given out.
+
+        Raises: UnknownOutcome, NotExecuted, Misconfigured; NotKnown if the bank has no statement of that day.
+        """
+        path = f"/v1/statements/{day.isoformat()}.csv"
+        timeout_s = max(STATEMENT_TIMEOUT_S, self._configuration.timeout_s)
+        answer = await self._exchange("GET", path, timeout_s=timeout_s, max_bytes=STATEMENT_MAX_BYTES)
+        refusal = _refusal(answer)
+        if refusal is not None:
+            raise _as_exception(refusal)
+        with _believing():
+            lines = wire.read_statement(answer.body, day)
+        for line in lines:
+            yield line
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        await self._transport.close()
+
+    async def _ask(self, method: str, path: str, data: wire.Json | None = None) -> wire.Json | _Refusal:
+        """One signed exchange of JSON; the bank's verified word, granted or refused."""
+        answer = await self._exchange(method, path, b"" if data is None else wire.write_object(data))
+        refusal = _refusal(answer)
+        if refusal is not None:
+            return refusal
+        with _believing():
+            return wire.read_object(answer.body)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        timeout_s: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        nonce = self._nonces()
+        headers = {
+            "Authorization": signing.authorization(
+                self._private_key,
+                client_id=self._configuration.client_id,
+                method=method,
+                path=path,
+                body=body,
+                timestamp=int(self._clock()),
+                nonce=nonce,
+            )
+        }
+        if body:
+            headers["Content-Type"] = "application/json"
+        url = self._configuration.base_url + path
+        answer = await self._transport.send(
+            method, url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=max_bytes
+        )
+        try:
+            signing.verify_answer(answer, self._configuration.bank_keys, nonce=nonce)
+        except BadSignature as error:
+            raise UnknownOutcome(f"answer_not_signed: {error}") from error
+        return answer
+
+    def _read_agreement(self, data: wire.Json, agreement_ref: str | None = None) -> ProviderAgreement:
+        seen = wire.read_agreement(data)
+        if data.get("account") != self._configuration.account:
+            raise wire.Unreadable("other_account")
+        if agreement_ref is not None and seen.provider_ref != agreement_ref:
+            raise wire.Unreadable("other_agreement")
+        return seen
+
+    def _read_event(self, event: wire.Json) -> ProviderAgreement | ProviderDebit | ProviderRefund | None:
+        kind, data = event.get("type"), event.get("data")
+        if not isinstance(kind, str) or not isinstance(data, dict):
+            return None
+        if kind in _AGREEMENT_EVENTS:
+            return self._read_agreement(data)
+        if kind in _DEBIT_EVENTS:
+            return wire.read_debit(data)
+        return wire.read_refund(data) if kind in _REFUND_EVENTS else None
+
+
+_AGREEMENT_EVENTS: Final = frozenset(
+    ("agreement.active", "agreement.refused", "agreement.expired", "agreement.ended", "agreement.spender_removed")
+)
+_DEBIT_EVENTS: Final = frozenset(("debit.succeeded", "debit.failed", "debit.cancelled"))
+_REFUND_EVENTS: Final = frozenset(("refund.succeeded", "refund.failed"))
+
+
+def open_sandbox_bank(configuration: Mapping[str, object], secret: Sealed[bytes]) -> SandboxBank:
+    """The adapter for one provider account. Raises: Misconfigured."""
+    return SandboxBank(read_configuration(configuration), secret=secret)
+
+
+@contextmanager
+def _believing() -> Iterator[None]:
+    """Turns *cannot be read* into *unknown*."""
+    try:
+        yield
+    except wire.Unreadable as error:
+        raise UnknownOutcome(f"answer_unreadable: {error}") from error
+
+
+def _refusal(answer: Answer) -> _Refusal | None:
+    """None if the bank did as asked. Raises: UnknownOutcome for what is neither that nor a refusal of the request."""
+    if answer.status in _CREATED_OR_DONE:
+        return None
+    if not 400 <= answer.status < 500 or answer.status in _PERHAPS_CARRIED_OUT:
+        raise UnknownOutcome(f"status_{answer.status}")
+    with _believing():
+        code = wire.read_refusal(answer.body)
+    if code == "replayed":
+        # Somebody between us delivered the request twice: the first one may have been carried out.
+        raise UnknownOutcome("replayed")
+    return _Refusal(status=answer.status, code=code)
+
+
+def _granted(said: wire.Json | _Refusal) -> wire.Json:
+    """What was asked about. Raises: NotKnown if there is no such thing; Misconfigured."""
+    if isinstance(said, _Refusal):
+        raise _as_exception(said)
+    return said
+
+
+def _accepted(said: wire.Json | _Refusal) -> wire.Json:
+    """What was ordered. *Not found* is then said of what the order leans on, not of its key. Raises: Misconfigured."""
+    if isinstance(said, _Refusal):
+        raise Misconfigured(said.code)
+    return said
+
+
+def _as_exception(refusal: _Refusal) -> Exception:
+    if refusal.status == 404 and refusal.code == "not_found":
+        return NotKnown("not_found")
+    return Misconfigured(refusal.code)
+
+
+def _refused(key: str, failure: Failure) -> ProviderAgreement:
+    return ProviderAgreement(
+        key=key,
+        provider_ref="",
+        state=AgreementState.REFUSED,
+        action_url=None,
+        expires_at=None,
+        payer_account_id=None,
+        ended_by=None,
+        failure=failure,
+    )
+
+
+def _check_key(key: str) -> None:
+    if not wire.is_key(key):
+        raise ValueError("not a key that the bank takes")
+
+
+def _check_reference(reference: str) -> None:
+    if not wire.is_reference(reference):
+        raise ValueError("not a reference that can stand in a path")
