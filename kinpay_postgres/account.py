@@ -65,7 +65,7 @@ def run_as(
     # current folder may be closed to the account, hence "/".
     as_other = account.uid != os.geteuid()
     try:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603  the programs are PostgreSQL's own and /bin/sh
             command,
             user=account.uid if as_other else None,
             group=account.gid if as_other else None,

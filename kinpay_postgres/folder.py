@@ -61,8 +61,9 @@ class Folder:
         inside = self.path / "socket"
         if len(os.fsencode(inside)) <= LONGEST_SOCKET_DIR:
             return inside
-        # Not tempfile's folder, which depends on each process's environment.
-        return Path("/tmp") / f"kinpay-postgres-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+        # Not tempfile's folder, which depends on each process's environment; who owns it is checked before use.
+        name = f"kinpay-postgres-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+        return Path("/tmp") / name  # noqa: S108
 
     def read_password(self) -> str:
         """The superuser's password.

@@ -45,18 +45,14 @@ def running_pid(pgdata: Path) -> int | None:
 
 def exists(pid: int) -> bool:
     """Is there a process of this id that can still do something? One that only waits to be reaped does not count."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not _signal_finds(pid):
         return False
-    except PermissionError:
-        pass
     try:
         # The name stands in parentheses and may itself hold any character; the state follows the last of them.
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        # Either it ended just now, or there is no /proc here and the signal above is all that can be known.
-        return not os.path.isdir("/proc/self")
+        # Either it ended just now, or /proc is missing or hides it and a signal is all that can be known.
+        return _signal_finds(pid)
     return state not in ("Z", "X", "x")
 
 
@@ -67,7 +63,7 @@ def _serves(pid: int, pgdata: Path) -> bool:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return not os.path.isdir("/proc/self")
+        return exists(pid)
     if not os.path.basename(words[0]).startswith((b"postgres", b"postmaster")) or words[0].startswith(b"postgres: "):
         return False
     if b"-D" not in words[:-1]:
