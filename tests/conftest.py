@@ -1,0 +1,112 @@
+"""What every test may lean on: a private PostgreSQL for the session, a fresh migrated database, a movable clock.
+
+After every test that had a database its books are checked; a test that breaks them on purpose says so with
+`@pytest.mark.books_broken`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+import kinpay_postgres
+from kinpay.database.migrate import migrate
+from kinpay.database.pool import Database, prepare_connection
+from kinpay.primitives.server_keys import ServerKeys
+from kinpay_postgres.folder import Folder
+
+TEMPLATE = "kinpay_template"
+_numbers = count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Names our markers, so that a misspelt one is an error."""
+    config.addinivalue_line("markers", "books_broken: leaves the books broken on purpose; they are not checked afterwards")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[kinpay_postgres.Cluster]:
+    """A private PostgreSQL, one for each test process. It is thrown away, so nothing waits for the disk."""
+    folder = Path(tempfile.mkdtemp(prefix="kinpay-tests-", dir="/tmp"))
+    quick = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "150"}
+    try:
+        yield kinpay_postgres.start(folder, settings=quick)
+    finally:
+        kinpay_postgres.stop(folder, mode="immediate")
+        shutil.rmtree(Folder(folder).socket_dir, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def template(cluster: kinpay_postgres.Cluster) -> str:
+    """The name of a migrated, empty database from which the others are copied."""
+    await migrate(kinpay_postgres.create_database(cluster, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest_asyncio.fixture
+async def database_url(
+    cluster: kinpay_postgres.Cluster, template: str, request: pytest.FixtureRequest
+) -> AsyncIterator[str]:
+    """A fresh migrated database of this test alone; its books are checked when the test is over."""
+    name = f"test_{next(_numbers)}"
+    url = kinpay_postgres.create_database(cluster, name, template=template)
+    try:
+        yield url
+        if request.node.get_closest_marker("books_broken") is None:
+            await check_books(url)
+    finally:
+        kinpay_postgres.drop_database(cluster, name)
+
+
+@pytest_asyncio.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    """A pool of twelve connections to the test's database."""
+    database = await Database.open(database_url, max_connections=12)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture(scope="session")
+def keys() -> ServerKeys:
+    """The server's keys, made from a root that is the same in every test."""
+    return ServerKeys.of([bytes(range(32))])
+
+
+async def check_books(url: str) -> None:
+    """Fails with every finding if the books of the database at `url` do not add up."""
+    # Ledger tables exist from the first migration; until its checker is written there is nothing to post to them.
+    if importlib.util.find_spec("kinpay.ledger") is None or importlib.util.find_spec("kinpay.ledger.check") is None:
+        return
+    check = importlib.import_module("kinpay.ledger.check").check
+    conn = await asyncpg.connect(url)
+    try:
+        await prepare_connection(conn)
+        findings = await check(conn)
+    finally:
+        await conn.close()
+    assert not findings, "the books do not add up:\n" + "\n".join(str(finding) for finding in findings)
+
+
+async def set_clock(conn: Any, moment: datetime) -> None:
+    """Moves the database's clock to `moment`; it goes on running from there.
+
+    The schema says that nothing but `kinpay_now()` reads the time, so this moves everything there is.
+    """
+    offset_s = (moment - await conn.fetchval("SELECT clock_timestamp()")).total_seconds()
+    await conn.execute(
+        "CREATE OR REPLACE FUNCTION kinpay_now() RETURNS timestamptz LANGUAGE sql VOLATILE "
+        f"AS 'SELECT clock_timestamp() + make_interval(secs => {offset_s:.6f})'"
+    )
