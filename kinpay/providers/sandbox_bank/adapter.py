@@ -277,9 +277,7 @@ class SandboxBank:
         if body:
             headers["Content-Type"] = "application/json"
         url = self._configuration.base_url + path
-        answer = await self._transport.send(
-            method, url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=max_bytes
-        )
+        answer = await self._transport.send(method, url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=max_bytes)
         try:
             signing.verify_answer(answer, self._configuration.bank_keys, nonce=nonce)
         except BadSignature as error:

@@ -80,9 +80,7 @@ def verify_event(inbound: Inbound, keys: BankKeys) -> str:
     if inbound.method != "POST":
         raise BadSignature("other_method")
     seal = _read_seal(_lowered(inbound.headers))
-    _verify(
-        seal, keys, request_text("POST", inbound.path, timestamp=seal.timestamp, nonce=seal.nonce, body=inbound.body)
-    )
+    _verify(seal, keys, request_text("POST", inbound.path, timestamp=seal.timestamp, nonce=seal.nonce, body=inbound.body))
     if not _is_near(int(seal.timestamp), inbound.received_at):
         raise BadSignature("stale")
     return seal.nonce

@@ -176,12 +176,8 @@ def read_agreement(data: Json) -> ProviderAgreement:
         expires_at=None if data.get("expires_at") is None else read_moment(data["expires_at"]),
         payer_account_id=payer_account_id,
         ended_by=_optional_text(data, "ended_by"),
-        removed_spender_refs=frozenset(
-            ref for ref, state_there in spender_states(data).items() if state_there == "removed"
-        ),
-        failure=Failure(cause=FailureCause.AGREEMENT, code=_text(data, "state"))
-        if state is AgreementState.REFUSED
-        else None,
+        removed_spender_refs=frozenset(ref for ref, state_there in spender_states(data).items() if state_there == "removed"),
+        failure=Failure(cause=FailureCause.AGREEMENT, code=_text(data, "state")) if state is AgreementState.REFUSED else None,
     )
 
 
