@@ -54,19 +54,28 @@ async def template(cluster: kinpay_postgres.Cluster) -> str:
     return TEMPLATE
 
 
+@pytest_asyncio.fixture(scope="session")
+async def administrator(cluster: kinpay_postgres.Cluster) -> AsyncIterator[Any]:
+    """A connection that makes and removes databases."""
+    conn = await asyncpg.connect(cluster.url())
+    yield conn
+    await conn.close()
+
+
 @pytest_asyncio.fixture
 async def database_url(
-    cluster: kinpay_postgres.Cluster, template: str, request: pytest.FixtureRequest
+    cluster: kinpay_postgres.Cluster, administrator: Any, template: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
     """A fresh migrated database of this test alone; its books are checked when the test is over."""
     name = f"test_{next(_numbers)}"
-    url = kinpay_postgres.create_database(cluster, name, template=template)
+    # Copying files is a third faster than the default way, which writes the copy through the log.
+    await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     try:
-        yield url
+        yield cluster.url(name)
         if request.node.get_closest_marker("books_broken") is None:
-            await check_books(url)
+            await check_books(cluster.url(name))
     finally:
-        kinpay_postgres.drop_database(cluster, name)
+        await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest_asyncio.fixture
