@@ -165,7 +165,7 @@ MUTATIONS: dict[str, Callable[[Inbound], Inbound]] = {
     "the signature is another message's": lambda i: with_header(
         "Kinbank-Signature", event(event_body("debit.failed")).headers["Kinbank-Signature"]
     )(i),
-    "a header comes twice": lambda i: replace(i, headers={**i.headers, "kinbank-key": "bank0"}),
+    "a header comes twice, the good one last": lambda i: replace(i, headers={"kinbank-key": "bank0", **i.headers}),
     "a stranger signed it": lambda i: event(key=STRANGER),
     "a stranger signed it under their own name": lambda i: event(key=STRANGER, key_id="stranger"),
     "it is from too long ago": lambda i: event(at=NOW - timedelta(seconds=301)),
