@@ -18,6 +18,8 @@ else:
     Connection = Any
     Record = Any
 
+__all__ = ["Connection", "Record", "Sql"]
+
 _NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
 

@@ -469,6 +469,7 @@ CREATE TABLE charge (
 ) WITH (fillfactor = 80);
 CREATE INDEX charge_circle ON charge (circle_id, decided_at);
 CREATE INDEX charge_held ON charge (hold_expires_at) WHERE state = 'held';
+CREATE INDEX charge_arrears ON charge (circle_id) WHERE state = 'arrears';
 
 -- Room for asking a person (a later issue): nothing is reserved while it is open.
 CREATE TABLE approval (

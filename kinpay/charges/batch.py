@@ -1,0 +1,356 @@
+"""Authorisation in batches: orders that arrive while a batch is at the database form the next one.
+
+One transaction a batch: lock the circles that are free, claim keys and load usage, decide every order in plain Python (orders of
+one batch see each other), write everything, commit. A busy circle's orders wait for a following batch, boundedly; a batch that
+fails is cut in half until the one that spoils it is alone. Source: architecture.md §5; semantics.md "Concurrency".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from kinpay.charges.charge import ChargeState
+from kinpay.charges.decide import Approve, decide
+from kinpay.charges.request import Authorized, AuthorizeRequest, Charge, Verdicts, refusal_json
+from kinpay.charges.rules import RulesCache
+from kinpay.charges.standing import CircleStanding, CounterKey, Moment, Used
+from kinpay.charges.store import (
+    READ_DEBIT_WAITS,
+    Loaded,
+    Locked,
+    Uses,
+    Written,
+    audited,
+    claim_and_load,
+    find_keys,
+    forget_keys,
+    lock_circles,
+    read_charges,
+    write_batch,
+)
+from kinpay.database.audit import Event, chain
+from kinpay.database.pool import Database
+from kinpay.database.sql import Connection
+from kinpay.primitives.errors import (
+    Busy,
+    CheckCodeExpired,
+    CheckCodeUsed,
+    KeyInFlight,
+    KeyReused,
+    KinpayError,
+    NotFound,
+    RequestReplayed,
+    Unauthenticated,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 256
+_PATIENCE: Final = 4
+"""How often an order of a busy circle is put off before it waits for its circle in a transaction of its own."""
+_ATTEMPTS: Final = 4
+_EXECUTING: Final = timedelta(seconds=30)
+"""How long after its decision a charge that captures at once may still be in the hands of the request that made it."""
+
+
+class _Waiting:
+    """A request in the queue: who waits for it, how often its circle was busy, how often its batch failed."""
+
+    __slots__ = ("answer", "failures", "put_off", "request")
+
+    def __init__(self, request: AuthorizeRequest, answer: asyncio.Future[Authorized]) -> None:
+        self.request = request
+        self.answer = answer
+        self.put_off = 0
+        self.failures = 0
+
+
+class Batcher:
+    """One a process. `authorize` joins the batch that is being collected."""
+
+    def __init__(self, db: Database, rules: RulesCache | None = None, *, max_batch: int = MAX_BATCH) -> None:
+        self._db = db
+        self._rules = rules or RulesCache()
+        self._max_batch = max_batch
+        self._queue: deque[_Waiting] = deque()
+        self._runner: asyncio.Task[None] | None = None
+        self._patient: set[asyncio.Task[None]] = set()
+
+    async def authorize(self, request: AuthorizeRequest) -> Authorized:
+        """Decides and, if approved, reserves. When it returns, that is durable.
+
+        Raises: RequestReplayed, KeyReused, CheckCodeUsed, CheckCodeExpired, NotFound (no such circle), Unauthenticated
+        (the terminal is no longer active), Busy (nothing was done).
+        """
+        answer: asyncio.Future[Authorized] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(request, answer))
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        return await answer
+
+    async def close(self) -> None:
+        """Lets what is queued finish."""
+        while self._runner is not None or self._patient:
+            pending = [task for task in (self._runner, *self._patient) if task is not None]
+            await asyncio.wait(pending)
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+                put_off = await self._carry_out(batch, wait=False)
+                if put_off and not self._queue:
+                    await asyncio.sleep(0.002)  # Only busy circles are left: let whoever holds them commit.
+                self._queue.extendleft(reversed(put_off))
+        finally:
+            self._runner = asyncio.create_task(self._run()) if self._queue else None
+
+    async def _carry_out(self, batch: list[_Waiting], *, wait: bool) -> list[_Waiting]:
+        """Carries out a batch and answers; returns the orders to put into a following one."""
+        try:
+            verdicts = await self._transaction([item.request for item in batch], wait=wait)
+        except Exception as error:
+            return await self._after_failure(batch, error, wait=wait)
+        for position, verdict in verdicts.answers.items():
+            _answer(batch[position], verdict)
+        put_off = [batch[position] for position in verdicts.deferred]
+        for item in put_off:
+            item.put_off += 1
+        patient = [item for item in put_off if item.put_off > _PATIENCE]
+        for item in patient:
+            task = asyncio.create_task(self._wait_for_circle(item))
+            self._patient.add(task)
+            task.add_done_callback(self._patient.discard)
+        return [item for item in put_off if item.put_off <= _PATIENCE]
+
+    async def _wait_for_circle(self, item: _Waiting) -> None:
+        """An order alone, waiting for its circle's lock, so that one slow circle holds up nobody else."""
+        for _ in range(_ATTEMPTS):
+            if not await self._carry_out([item], wait=True):
+                return
+        _answer(item, Busy(reason="circle"))
+
+    async def _after_failure(self, batch: list[_Waiting], error: Exception, *, wait: bool) -> list[_Waiting]:
+        """Cuts a failed batch in half; an order that fails alone is tried again a few times, then told.
+
+        The commit may have happened although its acknowledgement was lost: the next try finds the keys and the charges.
+        """
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            first = await self._carry_out(batch[:middle], wait=wait)
+            return first + await self._carry_out(batch[middle:], wait=wait)
+        item = batch[0]
+        item.failures += 1
+        if item.failures < _ATTEMPTS and isinstance(error, Busy | asyncpg.PostgresError | OSError):
+            await asyncio.sleep(0.05 * 4**item.failures)
+            return await self._carry_out(batch, wait=wait)
+        log.warning("charge not authorised", extra={"charge_id": item.request.charge_id, "error": type(error).__name__})
+        _answer(item, error)
+        return []
+
+    async def _transaction(self, requests: list[AuthorizeRequest], *, wait: bool) -> Verdicts:
+        verdicts = Verdicts()
+        async with self._db.transaction() as conn:
+            locked = await lock_circles(conn, {request.circle_id for request in requests}, wait=wait)
+            mine = _first_of_each(requests, locked, verdicts, wait=wait)
+            if not mine or locked is None:
+                return verdicts
+            standings = await self._rules.standings(conn, list(locked.circles.values()))
+            moments = {circle.id: Moment(locked.now, circle.time_zone) for circle in standings.values()}
+            chosen = [requests[position] for position in mine]
+            windows = _windows(chosen, standings, moments)
+            loaded = await claim_and_load(conn, chosen, windows, now=locked.now)
+            to_decide = await _sort_out(conn, chosen, mine, loaded, locked, verdicts)
+            written = _decide_all([chosen[index] for index in to_decide], standings, moments, loaded, locked)
+            if written.charges:
+                await write_batch(conn, written, now=locked.now)
+        for index, charge in zip(to_decide, written.charges, strict=True):
+            verdicts.answers[mine[index]] = Authorized(charge, fresh=True)
+        return verdicts
+
+
+def _answer(item: _Waiting, verdict: Authorized | Exception) -> None:
+    if item.answer.done():
+        return  # The asker went away; the charge stands, and its key will find it.
+    if isinstance(verdict, Exception):
+        item.answer.set_exception(verdict)
+    else:
+        item.answer.set_result(verdict)
+
+
+def _first_of_each(requests: Sequence[AuthorizeRequest], locked: Locked | None, verdicts: Verdicts, *, wait: bool) -> list[int]:
+    """Positions whose circle is held. The second use of a key, code or nonce within a batch waits for the next one."""
+    held = locked.circles if locked else {}
+    seen: set[tuple[str, ...]] = set()
+    mine: list[int] = []
+    for position, request in enumerate(requests):
+        if request.circle_id not in held:
+            if wait:
+                verdicts.answers[position] = NotFound()
+            else:
+                verdicts.deferred.append(position)
+            continue
+        marks = {("key", request.key.principal_id, request.key.operation, request.key.key)}
+        if request.burn:
+            marks.add(("code", request.burn.code_id))
+        if request.signed:
+            marks.add(("nonce", request.signed.signer_id, request.signed.nonce))
+        if marks & seen:
+            verdicts.deferred.append(position)
+        else:
+            seen |= marks
+            mine.append(position)
+    return mine
+
+
+def _windows(
+    requests: Sequence[AuthorizeRequest], standings: dict[str, CircleStanding], moments: dict[str, Moment]
+) -> list[CounterKey]:
+    """Every window that some order of the batch may look at or use."""
+    wanted: dict[CounterKey, None] = {}
+    for request in requests:
+        circle = standings[request.circle_id]
+        spans = moments[circle.id].spans
+        spender = circle.spenders.get(request.order.spender_id)
+        credential = circle.credentials.get(request.order.credential_id or "")
+        for mandate in spender.mandates if spender else ():
+            for bounds in (mandate.bounds, *mandate.pools):
+                for counter in bounds.counters:
+                    wanted[(counter.id, spans[counter.window].start)] = None
+        for counter in credential.bounds.counters if credential else ():
+            wanted[(counter.id, spans[counter.window].start)] = None
+    return list(wanted)
+
+
+async def _sort_out(
+    conn: Connection, chosen: list[AuthorizeRequest], mine: list[int], loaded: Loaded, locked: Locked, verdicts: Verdicts
+) -> list[int]:
+    """Answers repetitions and dead codes; returns the indexes (into `chosen`) that own their key and are to be decided."""
+    unclaimed = [index for index in range(len(chosen)) if index not in loaded.claimed]
+    if unclaimed:
+        repeated = [chosen[index] for index in unclaimed]
+        known = await find_keys(conn, repeated)
+        charges = await read_charges(conn, [row["charge_id"] for row in known.values() if row["charge_id"]])
+        waits = {row[0] for row in await READ_DEBIT_WAITS.rows(conn, ids=list(charges))}
+        for at, index in enumerate(unclaimed):
+            row = known.get(at)
+            charge = charges.get(row["charge_id"]) if row else None
+            verdict = _repetition(chosen[index], row["fingerprint"] if row else None, charge, index in loaded.fresh, locked)
+            if isinstance(verdict, Authorized) and not verdict.fresh and _executing(verdict.charge, waits, locked):
+                verdict = KeyInFlight(retry_after_s=1)
+            verdicts.answers[mine[index]] = verdict
+    revoked = [i for i in sorted(loaded.claimed) if chosen[i].terminal_id in loaded.revoked_terminals]
+    for index in revoked:
+        verdicts.answers[mine[index]] = Unauthenticated(reason="terminal_revoked")
+    if revoked:
+        await forget_keys(conn, [chosen[index].charge_id for index in revoked])
+    return [index for index in sorted(loaded.claimed) if chosen[index].terminal_id not in loaded.revoked_terminals]
+
+
+def _repetition(
+    request: AuthorizeRequest, fingerprint: bytes | None, charge: Charge | None, fresh_nonce: bool, locked: Locked
+) -> Authorized | KinpayError:
+    """What a request hears that did not get its key: its own earlier charge, or why it is not believed."""
+    if charge is not None and charge.id == request.charge_id:
+        return Authorized(charge, fresh=True)  # Ours: the commit's acknowledgement was lost.
+    if not fresh_nonce:
+        return RequestReplayed()
+    if fingerprint is not None:
+        if charge is None or not hmac.compare_digest(fingerprint, request.key.fingerprint):
+            return KeyReused()
+        return Authorized(charge, fresh=False)
+    if request.burn is not None and request.burn.expires_at < locked.now:
+        return CheckCodeExpired()
+    return CheckCodeUsed()
+
+
+def _executing(charge: Charge, waits: set[str], locked: Locked) -> bool:
+    """Whether the first request under the key still carries the charge out (and nobody was told *unknown* yet)."""
+    young = locked.now - charge.decided_at < _EXECUTING
+    busy = charge.state is ChargeState.HELD or (charge.state is ChargeState.SUBMITTED and charge.id in waits)
+    return charge.capture_at_once and young and busy
+
+
+def _decide_all(
+    requests: Sequence[AuthorizeRequest],
+    standings: dict[str, CircleStanding],
+    moments: dict[str, Moment],
+    loaded: Loaded,
+    locked: Locked,
+) -> Written:
+    """Decides in order of arrival; each approval is added to the usage that the next order sees. No I/O."""
+    written = Written([], [], [], {}, dict(locked.heads), dict(locked.seqs))
+    for request in requests:
+        circle, moment = standings[request.circle_id], moments[request.circle_id]
+        decision = decide(request.order, circle, loaded.usage, moment)
+        charge = _charge(request, decision if isinstance(decision, Approve) else None, locked)
+        if isinstance(decision, Approve):
+            for counter, span in decision.uses:
+                key = (counter.id, span.start)
+                seen = loaded.usage.setdefault(key, Used())
+                gained = written.uses.setdefault(key, Uses(circle.id, span))
+                seen.amount_minor += charge.amount_minor
+                gained.amount_minor += charge.amount_minor
+                seen.count += 1
+                gained.count += 1
+        else:
+            charge.state = ChargeState.REFUSED
+            charge.finished_at = locked.now
+            charge.refusal = refusal_json(decision)
+            if decision.mandate is not None:
+                charge.mandate_id, charge.mandate_version = decision.mandate.id, decision.mandate.version
+                charge.payer_id = decision.mandate.payer_id
+        _note(written, charge, request, locked)
+    return written
+
+
+def _note(written: Written, charge: Charge, request: AuthorizeRequest, locked: Locked) -> None:
+    """Gives the charge its place in its circle and its link in the circle's audit lane."""
+    lane = charge.circle_id
+    written.circle_seqs[lane] += 1
+    event = Event(f"charge.{charge.state.value}", charge.id, audited(charge), request.key.principal_id)
+    links, written.heads[lane] = chain(lane, written.heads[lane], (event,), at=locked.now)
+    written.links.extend(links)
+    written.charges.append(charge)
+    written.seqs.append(written.circle_seqs[lane])
+
+
+def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked) -> Charge:
+    order = request.order
+    return Charge(
+        id=request.charge_id,
+        circle_id=request.circle_id,
+        operator_id=request.operator_id,
+        merchant_id=order.merchant_id,
+        terminal_id=request.terminal_id,
+        spender_id=order.spender_id,
+        mandate_id=approval.mandate.id if approval else None,
+        mandate_version=approval.mandate.version if approval else None,
+        agreement_id=approval.agreement.id if approval else None,
+        payer_id=approval.mandate.payer_id if approval else None,
+        credential_id=order.credential_id,
+        method=request.method.value,
+        mcc=order.mcc,
+        currency=order.currency,
+        amount_minor=order.amount_minor,
+        captured_minor=None,
+        refunded_minor=0,
+        state=ChargeState.HELD,
+        capture_at_once=request.capture,
+        delivered=False,
+        void_requested=False,
+        late=False,
+        reference=request.reference,
+        refusal=None,
+        decided_at=locked.now,
+        hold_expires_at=locked.now + timedelta(seconds=request.hold_s) if approval else None,
+        finished_at=None,
+    )

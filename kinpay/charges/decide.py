@@ -1,0 +1,340 @@
+"""The decision: one pure function for paying, "would this pass?", replay, the simulator and the auditor.
+
+    decide(order, circle, usage, moment) -> Approve | Refuse        (a later issue adds: ask a person)
+
+A refusal lists every reason in the order of semantics.md, and what would still pass: how much now, and when the whole.
+Source: semantics.md "Limits"; [0024], [0032].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Final
+
+from kinpay.charges.standing import (
+    AgreementStanding,
+    Bounds,
+    Ceiling,
+    CircleStanding,
+    Conditions,
+    Counter,
+    CounterKey,
+    CredentialStanding,
+    MandateStanding,
+    Moment,
+    Opening,
+    Scope,
+    SpenderStanding,
+    Usage,
+    Used,
+)
+from kinpay.primitives.clock import Span, Window, instant
+
+_HORIZON: Final = timedelta(days=400)
+_NOTHING: Final = Used()
+
+
+class Rank(IntEnum):
+    """The order of reasons; the lowest is primary (semantics.md)."""
+
+    STATUS = 1
+    MANDATE = 2
+    PAYEE_OR_CATEGORY = 3
+    TIME = 4
+    PER_PAYMENT = 5
+    COUNT = 6
+    DAY = 7
+    WEEK = 8
+    MONTH = 9
+    POOL = 10
+    PROVIDER = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked: `amount_minor` of `currency` for `spender_id` at a merchant, by a credential."""
+
+    amount_minor: int
+    currency: str
+    merchant_id: str
+    mcc: str
+    spender_id: str
+    credential_id: str | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One limit or condition that says no. Amounts in minor units, or payments where `code` ends in COUNT."""
+
+    rank: Rank
+    code: str
+    at_most: int | None = None
+    at_least: int | None = None
+    used: int | None = None
+    remaining: int | None = None
+    resets_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Yes: under which mandate and version, on which agreement, and which windows it uses."""
+
+    mandate: MandateStanding
+    agreement: AgreementStanding
+    uses: tuple[tuple[Counter, Span], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No, with every reason (the first is primary). `possible_now_minor`: what would pass now (0: nothing).
+
+    `again_at`: when the whole amount would pass, if nothing else is spent; None if never as things stand.
+    """
+
+    reasons: tuple[Reason, ...]
+    possible_now_minor: int
+    again_at: datetime | None
+    mandate: MandateStanding | None = None
+
+
+Decision = Approve | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One mandate to be judged for one credential; the order and the moment vary."""
+
+    mandate: MandateStanding
+    credential: CredentialStanding | None
+    usage: Usage
+    spent: frozenset[str]
+
+    def bounds(self) -> Iterator[Bounds]:
+        """Everything that binds: the mandate, the card, the payer's pools."""
+        yield self.mandate.bounds
+        if self.credential is not None:
+            yield self.credential.bounds
+        yield from self.mandate.pools
+
+
+def decide(
+    order: Order, circle: CircleStanding, usage: Usage, moment: Moment, *, spent_agreements: frozenset[str] = frozenset()
+) -> Decision:
+    """Tries the spender's mandates in order; the first that passes approves.
+
+    `spent_agreements`: already definitively refused for this charge; a fallback decides again without them.
+    If none passes, the reasons are those of the first mandate in order.
+    """
+    spender = circle.spenders.get(order.spender_id)
+    credential = circle.credentials.get(order.credential_id or "")
+    barred = _barred(order, circle, spender, credential)
+    if barred or spender is None:
+        return Refuse(tuple(barred), 0, None)
+    first: tuple[_Case, list[Reason]] | None = None
+    for mandate in spender.mandates:
+        case = _Case(mandate, credential, usage, spent_agreements)
+        reasons, agreement = _judge(case, order, moment)
+        if not reasons and agreement is not None:
+            return Approve(mandate, agreement, _uses(case, order, moment))
+        first = first or (case, reasons)
+    assert first is not None
+    case, reasons = first
+    reasons.sort(key=lambda reason: reason.rank)
+    return Refuse(tuple(reasons), _possible_now(case, order, moment), _again_at(case, order, moment), case.mandate)
+
+
+def _barred(
+    order: Order, circle: CircleStanding, spender: SpenderStanding | None, credential: CredentialStanding | None
+) -> list[Reason]:
+    """What refuses before any mandate is looked at."""
+    reasons: list[Reason] = []
+    if not circle.active:
+        reasons.append(Reason(Rank.STATUS, "CIRCLE_FROZEN"))
+    if spender is not None and not spender.active:
+        reasons.append(Reason(Rank.STATUS, "SPENDER_INACTIVE"))
+    if order.credential_id is not None and (credential is None or not credential.active):
+        reasons.append(Reason(Rank.STATUS, "CREDENTIAL_REVOKED"))
+    if spender is None or not spender.mandates:
+        pending = spender is not None and spender.pending_registration
+        reasons.append(Reason(Rank.MANDATE, "MANDATE_PENDING" if pending else "MANDATE_NONE"))
+    return reasons
+
+
+def _judge(case: _Case, order: Order, moment: Moment) -> tuple[list[Reason], AgreementStanding | None]:
+    """Every reason against this mandate, and the agreement that would fund it."""
+    mandate, credential = case.mandate, case.credential
+    reasons: list[Reason] = []
+    if mandate.state != "active":
+        reasons.append(Reason(Rank.MANDATE, f"MANDATE_{mandate.state.upper()}"))
+    if mandate.in_arrears:
+        reasons.append(Reason(Rank.MANDATE, "MANDATE_ARREARS"))
+    if order.currency != mandate.currency or (credential and credential.currency not in (None, order.currency)):
+        reasons.append(Reason(Rank.MANDATE, "CURRENCY"))
+    for bounds in case.bounds():
+        reasons.extend(_conditions_against(order, bounds.conditions, moment))
+        reasons.extend(_ceilings_against(order, bounds, case.usage, moment))
+    agreement = _funding(case, order)
+    if agreement is None:
+        reasons.append(_provider_reason(case, order))
+    return reasons, agreement
+
+
+def _usable(case: _Case, order: Order) -> list[AgreementStanding]:
+    return [a for a in case.mandate.agreements if a.active and a.id not in case.spent and a.currency == order.currency]
+
+
+def _funding(case: _Case, order: Order) -> AgreementStanding | None:
+    for agreement in _usable(case, order):
+        if agreement.per_debit_minor is None or order.amount_minor <= agreement.per_debit_minor:
+            return agreement
+    return None
+
+
+def _provider_reason(case: _Case, order: Order) -> Reason:
+    return Reason(Rank.PROVIDER, "PROVIDER", at_most=max((a.per_debit_minor or 0 for a in _usable(case, order)), default=None))
+
+
+def _conditions_against(order: Order, conditions: Conditions, moment: Moment) -> Iterator[Reason]:
+    if any((order.merchant_id in values) is not allowed for allowed, values in conditions.payees):
+        yield Reason(Rank.PAYEE_OR_CATEGORY, "PAYEE")
+    if any((order.mcc in values) is not allowed for allowed, values in conditions.mccs):
+        yield Reason(Rank.PAYEE_OR_CATEGORY, "CATEGORY")
+    for openings in conditions.hours:
+        if not _is_open(openings, moment):
+            yield Reason(Rank.TIME, "TIME", resets_at=_opens_at(openings, moment.now, moment.time_zone))
+
+
+def _is_open(openings: tuple[Opening, ...], moment: Moment) -> bool:
+    local = moment.local
+    clock, weekday = local.time(), local.isoweekday()
+    return any(
+        weekday in opening.weekdays and opening.opens <= clock and (opening.closes is None or clock < opening.closes)
+        for opening in openings
+    )
+
+
+def _opens_at(openings: tuple[Opening, ...], now: datetime, time_zone: str) -> datetime | None:
+    """The first instant after `now` at which the wall shows an opening, across jumps of the clock."""
+    for days in range(9):
+        day = Moment(now, time_zone).day + timedelta(days=days)
+        candidates = [
+            opens
+            for opening in openings
+            if day.isoweekday() in opening.weekdays
+            and (opens := instant(day, opening.opens, time_zone)) > now
+            and _is_open(openings, Moment(opens, time_zone))
+        ]
+        if candidates:
+            return min(candidates)
+    return None
+
+
+_WINDOW_RANK: Final = {Window.DAY: Rank.DAY, Window.WEEK: Rank.WEEK, Window.MONTH: Rank.MONTH}
+_SCOPE_PREFIX: Final = {Scope.MANDATE: "", Scope.POOL: "POOL_", Scope.CREDENTIAL: "CARD_"}
+
+
+def _ceilings_against(order: Order, bounds: Bounds, usage: Usage, moment: Moment) -> Iterator[Reason]:
+    amount, merchant, mcc = order.amount_minor, order.merchant_id, order.mcc
+    for ceiling in bounds.ceilings:
+        if not ceiling.filter.fits(merchant, mcc):
+            continue
+        if ceiling.window is None:
+            if ceiling.at_most is not None and amount > ceiling.at_most:
+                yield Reason(Rank.PER_PAYMENT, _code(ceiling, "PER_PAYMENT"), at_most=ceiling.at_most)
+            if ceiling.at_least is not None and amount < ceiling.at_least:
+                yield Reason(Rank.PER_PAYMENT, _code(ceiling, "PER_PAYMENT_MIN"), at_least=ceiling.at_least)
+            continue
+        used = usage.get(_key(ceiling, moment), _NOTHING)
+        taken = used.count if ceiling.counts else used.amount_minor
+        most = ceiling.at_most or 0
+        if taken + (1 if ceiling.counts else amount) > most:
+            yield _window_reason(ceiling, ceiling.window, taken, most, moment)
+
+
+def _window_reason(ceiling: Ceiling, window: Window, taken: int, most: int, moment: Moment) -> Reason:
+    rank = Rank.COUNT if ceiling.counts else _WINDOW_RANK[window]
+    if ceiling.scope is Scope.POOL:
+        rank = Rank.POOL
+    name = f"{window.name}_{'COUNT' if ceiling.counts else 'AMOUNT'}"
+    return Reason(
+        rank, _code(ceiling, name), at_most=most, used=taken, remaining=max(0, most - taken), resets_at=moment.spans[window].end
+    )
+
+
+def _code(ceiling: Ceiling, name: str) -> str:
+    return _SCOPE_PREFIX[ceiling.scope] + ("" if ceiling.filter.everything else "CATEGORY_") + name
+
+
+def _key(ceiling: Ceiling, moment: Moment) -> CounterKey:
+    assert ceiling.window is not None
+    assert ceiling.counter_id is not None
+    return ceiling.counter_id, moment.spans[ceiling.window].start
+
+
+def _uses(case: _Case, order: Order, moment: Moment) -> tuple[tuple[Counter, Span], ...]:
+    """The windows that the order uses if approved: every counter of every scope it falls under, once each."""
+    merchant, mcc = order.merchant_id, order.mcc
+    return tuple(
+        (counter, moment.spans[counter.window])
+        for bounds in case.bounds()
+        for counter in bounds.counters
+        if counter.filter.fits(merchant, mcc)
+    )
+
+
+def uses_of(order: Order, circle: CircleStanding, mandate: MandateStanding, moment: Moment) -> tuple[tuple[Counter, Span], ...]:
+    """The windows that a charge of this order uses under `mandate`, as of `moment`: for giving them back later."""
+    credential = circle.credentials.get(order.credential_id or "")
+    return _uses(_Case(mandate, credential, {}, frozenset()), order, moment)
+
+
+def _possible_now(case: _Case, order: Order, moment: Moment) -> int:
+    """The largest smaller amount that would pass now; 0 if none would."""
+    most, least = order.amount_minor - 1, 1
+    for bounds in case.bounds():
+        for ceiling in bounds.ceilings:
+            if not ceiling.filter.fits(order.merchant_id, order.mcc):
+                continue
+            least = max(least, ceiling.at_least or 1)
+            if ceiling.at_most is not None and not ceiling.counts:
+                taken = case.usage.get(_key(ceiling, moment), _NOTHING).amount_minor if ceiling.window else 0
+                most = min(most, ceiling.at_most - taken)
+    caps = [agreement.per_debit_minor for agreement in _usable(case, order)]
+    if caps and None not in caps:
+        most = min(most, max(cap for cap in caps if cap is not None))
+    if most < least:
+        return 0
+    reasons, _ = _judge(case, replace(order, amount_minor=most), moment)
+    return 0 if reasons else most
+
+
+def _again_at(case: _Case, order: Order, moment: Moment) -> datetime | None:
+    """The first instant at which the same order would pass if nothing else is spent.
+
+    Each reason names the first instant at which it may have gone; the latest of them is the earliest candidate, and is
+    judged again there, since another condition may bind by then. A reason that no time lifts ends the search.
+    """
+    at = moment
+    while True:
+        reasons, _ = _judge(case, order, at)
+        if not reasons:
+            return at.now
+        lifted = [reason.resets_at for reason in reasons]
+        if None in lifted or _never(reasons, order):
+            return None
+        following = max(instant for instant in lifted if instant is not None)
+        if following > moment.now + _HORIZON:
+            return None
+        at = Moment(following, moment.time_zone)
+
+
+def _never(reasons: list[Reason], order: Order) -> bool:
+    """Whether some ceiling would not take the order even in an empty window."""
+    return any(
+        reason.at_most is not None and (1 if reason.code.endswith("COUNT") else order.amount_minor) > reason.at_most
+        for reason in reasons
+    )

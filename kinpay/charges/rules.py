@@ -1,0 +1,192 @@
+"""Reads circles into `CircleStanding`, and keeps them: a circle's row carries a version that moves with every change of its
+rules, and is locked before it is compared, so a kept copy of the same version is never stale.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kinpay.charges.standing import (
+    AgreementStanding,
+    Bounds,
+    Chosen,
+    CircleStanding,
+    CredentialStanding,
+    MandateStanding,
+    Scope,
+    SpenderStanding,
+    bounds_of,
+    chosen,
+    filter_name,
+)
+from kinpay.database.sql import Connection, Record, Sql
+
+
+@dataclass(frozen=True, slots=True)
+class CircleRow:
+    """What the lock told about a circle."""
+
+    id: str
+    operator_id: str
+    version: int
+    time_zone: str
+    state: str
+
+
+class RulesCache:
+    """The standings of the circles that this process saw last, at most `size` of them."""
+
+    def __init__(self, size: int = 50_000) -> None:
+        self._size = size
+        self._kept: OrderedDict[str, CircleStanding] = OrderedDict()
+
+    async def standings(self, conn: Connection, circles: Sequence[CircleRow]) -> dict[str, CircleStanding]:
+        """Standings of circles whose rows the caller has locked, read anew where the version moved."""
+        found: dict[str, CircleStanding] = {}
+        missing: list[CircleRow] = []
+        for row in circles:
+            kept = self._kept.get(row.id)
+            if kept is not None and kept.version == row.version:
+                self._kept.move_to_end(row.id)
+                found[row.id] = kept
+            else:
+                missing.append(row)
+        if missing:
+            for standing in await read_standings(conn, missing):
+                found[standing.id] = self._kept[standing.id] = standing
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        return found
+
+
+READ_MANDATES = Sql("""
+    SELECT m.circle_id, m.id, m.version, m.payer_id, m.spender_id, m.state, v.terms, r.agreement_ids,
+           p.state = 'active' AS spender_active
+    FROM mandate m
+    JOIN mandate_version v ON v.mandate_id = m.id AND v.version = m.version
+    JOIN person p ON p.id = m.spender_id
+    LEFT JOIN LATERAL (SELECT agreement_ids FROM settlement_rule s WHERE s.mandate_id = m.id
+                       ORDER BY version DESC LIMIT 1) r ON true
+    WHERE m.circle_id = ANY(:circles) AND m.state <> 'ended'
+    ORDER BY m.position, m.created_at, m.id
+""")
+READ_AGREEMENTS = Sql("""
+    SELECT circle_id, id, provider_account_id, state, currency, per_debit_minor FROM agreement WHERE circle_id = ANY(:circles)
+""")
+READ_REMOVED = Sql("""
+    SELECT s.agreement_id, s.spender_id FROM agreement_spender s JOIN agreement a ON a.id = s.agreement_id
+    WHERE a.circle_id = ANY(:circles) AND s.state = 'removed'
+""")
+READ_POOLS = Sql("""
+    SELECT p.circle_id, p.id, p.payer_id, p.spender_ids, v.terms
+    FROM pool p JOIN pool_version v ON v.pool_id = p.id AND v.version = p.version
+    WHERE p.circle_id = ANY(:circles) AND p.state = 'active'
+    ORDER BY p.created_at, p.id
+""")
+READ_COUNTERS = Sql("SELECT id, circle_id, scope_id, period, filter FROM counter WHERE circle_id = ANY(:circles)")
+READ_CREDENTIALS = Sql("""
+    SELECT c.circle_id, c.id, c.person_id, c.kind, c.state, c.terms, p.state = 'active' AS person_active
+    FROM credential c JOIN person p ON p.id = c.person_id
+    WHERE c.circle_id = ANY(:circles)
+""")
+READ_ARREARS = Sql("SELECT DISTINCT mandate_id FROM charge WHERE circle_id = ANY(:circles) AND state = 'arrears'")
+READ_PENDING = Sql("SELECT circle_id, spender_id FROM registration WHERE circle_id = ANY(:circles) AND state = 'open'")
+
+
+async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list[CircleStanding]:
+    """Compiles the standings of circles whose rows are locked; a handful of set-based reads for all of them."""
+    ids = [row.id for row in circles]
+    rows = _Rows(
+        mandates=await READ_MANDATES.rows(conn, circles=ids),
+        agreements={row["id"]: row for row in await READ_AGREEMENTS.rows(conn, circles=ids)},
+        removed={(row[0], row[1]) for row in await READ_REMOVED.rows(conn, circles=ids)},
+        pools=await READ_POOLS.rows(conn, circles=ids),
+        counters=_counters(await READ_COUNTERS.rows(conn, circles=ids)),
+        credentials=await READ_CREDENTIALS.rows(conn, circles=ids),
+        in_arrears={row[0] for row in await READ_ARREARS.rows(conn, circles=ids)},
+        pending={(row[0], row[1]) for row in await READ_PENDING.rows(conn, circles=ids)},
+    )
+    return [_standing(circle, rows) for circle in circles]
+
+
+CounterMap = Mapping[tuple[str, str], tuple[str, Chosen]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    mandates: list[Record]
+    agreements: dict[str, Record]
+    removed: set[tuple[str, str]]
+    pools: list[Record]
+    counters: Mapping[str, CounterMap]
+    credentials: list[Record]
+    in_arrears: set[str]
+    pending: set[tuple[str, str]]
+
+
+def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str], tuple[str, Chosen]]]:
+    found: dict[str, dict[tuple[str, str], tuple[str, Chosen]]] = defaultdict(dict)
+    for row in rows:
+        found[row["scope_id"]][(row["period"], filter_name(row["filter"]))] = (row["id"], chosen(row["filter"]))
+    return found
+
+
+def _standing(circle: CircleRow, rows: _Rows) -> CircleStanding:
+    carried = [row for row in rows.credentials if row["circle_id"] == circle.id]
+    credentials = {row["id"]: _credential(row, rows.counters.get(row["id"], {})) for row in carried}
+    mandates = [row for row in rows.mandates if row["circle_id"] == circle.id]
+    active = {row["person_id"]: row["person_active"] for row in carried}
+    active |= {row["spender_id"]: row["spender_active"] for row in mandates}
+    by_spender: dict[str, list[MandateStanding]] = {spender_id: [] for spender_id in active}
+    for row in mandates:
+        by_spender[row["spender_id"]].append(_mandate(row, rows))
+    spenders = {
+        spender_id: SpenderStanding(spender_id, active[spender_id], (circle.id, spender_id) in rows.pending, tuple(standing))
+        for spender_id, standing in by_spender.items()
+    }
+    return CircleStanding(
+        circle.id, circle.operator_id, circle.version, circle.time_zone, circle.state == "active", spenders, credentials
+    )
+
+
+def _mandate(row: Record, rows: _Rows) -> MandateStanding:
+    known = rows.agreements
+    terms: dict[str, Any] = row["terms"]
+    return MandateStanding(
+        id=row["id"],
+        version=row["version"],
+        payer_id=row["payer_id"],
+        state=row["state"],
+        in_arrears=row["id"] in rows.in_arrears,
+        currency=terms["currency"],
+        bounds=bounds_of(terms, scope=Scope.MANDATE, counters=rows.counters.get(row["id"], {})),
+        pools=tuple(_pool(pool, rows) for pool in rows.pools if _covers(pool, row)),
+        agreements=tuple(
+            _agreement(known[ident], removed=(ident, row["spender_id"]) in rows.removed)
+            for ident in row["agreement_ids"] or ()
+            if ident in known
+        ),
+    )
+
+
+def _covers(pool: Record, mandate: Record) -> bool:
+    same = pool["circle_id"] == mandate["circle_id"] and pool["payer_id"] == mandate["payer_id"]
+    return same and (pool["spender_ids"] is None or mandate["spender_id"] in pool["spender_ids"])
+
+
+def _pool(row: Record, rows: _Rows) -> Bounds:
+    return bounds_of(row["terms"], scope=Scope.POOL, counters=rows.counters.get(row["id"], {}))
+
+
+def _agreement(row: Record, *, removed: bool) -> AgreementStanding:
+    usable = row["state"] == "active" and not removed
+    return AgreementStanding(row["id"], row["provider_account_id"], usable, row["currency"], row["per_debit_minor"])
+
+
+def _credential(row: Record, counters: CounterMap) -> CredentialStanding:
+    terms = row["terms"]
+    bounds = bounds_of(terms or {}, scope=Scope.CREDENTIAL, counters=counters)
+    return CredentialStanding(row["id"], row["kind"], row["state"] == "active", bounds, terms["currency"] if terms else None)
