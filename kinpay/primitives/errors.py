@@ -54,6 +54,12 @@ class RequestStale(Unauthenticated):
     code = "request-stale"
 
 
+class TerminalSessionEnded(Unauthenticated):
+    """The session key that signed this is not known, or no longer: the terminal opens a new session and asks again."""
+
+    code = "terminal-session-ended"
+
+
 class Forbidden(KinpayError):
     """Known, but not allowed to do this."""
 
@@ -133,6 +139,18 @@ class ProofInvalid(KinpayError):
     """The proof is wrong, expired, used, or was given for another content."""
 
     code = "proof-invalid"
+
+
+class PinWrong(KinpayError):
+    """Not the PIN of that card; `attempts_left` says how many more guesses there are before it locks."""
+
+    code = "pin-wrong"
+
+
+class PinLocked(KinpayError):
+    """Too many wrong PINs: the card takes none before `until`, which is `retry_after_s` from now."""
+
+    code = "pin-locked"
 
 
 class TooMany(KinpayError):
