@@ -7,11 +7,13 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 import kinpay_postgres
 from kinpay_sandbox.app import make_app, open_bank
@@ -21,7 +23,19 @@ DATABASE = "sandbox_bank"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling, which would end the process before the cluster is stopped."""
+    """uvicorn without its own signal handling, which would end the process before the cluster is stopped.
+
+    `listening` is set once requests are answered.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets=sockets)
+        self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -30,9 +44,7 @@ class _Server(uvicorn.Server):
 
 
 def _read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m kinpay_sandbox", description="The sandbox bank (docs/sandbox-bank.md)."
-    )
+    parser = argparse.ArgumentParser(prog="python -m kinpay_sandbox", description="The sandbox bank (docs/sandbox-bank.md).")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve one bank until it is told to stop (SIGTERM, Ctrl-C)")
     serve.add_argument("--data", type=Path, required=True, help="folder of the bank's key and database cluster")
@@ -50,9 +62,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _serve(
-    listener: socket.socket, *, data: Path, database_url: str, base_url: str, stopping: asyncio.Event
-) -> None:
+async def _serve(listener: socket.socket, *, data: Path, database_url: str, base_url: str, stopping: asyncio.Event) -> None:
     """Serve until a signal comes; prints the ready line once requests are answered."""
     async with open_bank(database_url=database_url, data=data, base_url=base_url) as bank:
         config = uvicorn.Config(
@@ -67,11 +77,9 @@ async def _serve(
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.005)
-        if not serving.done():
-            print(f"sandbox bank ready on {base_url}", flush=True)
-            await stopping.wait()
+        await server.listening.wait()
+        print(f"sandbox bank ready on {base_url}", flush=True)
+        await stopping.wait()
         server.should_exit = True
         await serving
 
@@ -81,8 +89,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    data: Path = arguments.data.absolute()
-    data.mkdir(parents=True, exist_ok=True)
+    data: Path = arguments.data
     listener = _listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
@@ -101,7 +108,13 @@ async def _run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(_run(_read_arguments()))
+    arguments = _read_arguments()
+    arguments.data = arguments.data.absolute()
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    try:
+        uvloop.run(_run(arguments))
+    except (kinpay_postgres.ClusterError, OSError) as error:
+        sys.exit(f"sandbox bank: {error}")
 
 
 if __name__ == "__main__":

@@ -149,9 +149,7 @@ async def _move(
     return moved
 
 
-async def answer_agreement(
-    conn: Connection, agreement_id: str, *, login: str, agrees: bool, base_url: str
-) -> Agreement:
+async def answer_agreement(conn: Connection, agreement_id: str, *, login: str, agrees: bool, base_url: str) -> Agreement:
     """Record what the payer decided on the bank's own page; a second decision changes nothing.
 
     Raises: Refusal(404, not_found) for anybody but the payer; Refusal(422, account_frozen).

@@ -128,7 +128,8 @@ async def lock_agreement(conn: Connection, agreement_id: str, *, client_id: str 
     return await find_agreement(conn, agreement_id, client_id=client_id)
 
 
-SELECT_OF_CUSTOMER = "SELECT agreement_id FROM agreements WHERE login = $1 AND state IN ('active', 'ended', 'expired') ORDER BY created_at DESC LIMIT 100"
+SELECT_OF_CUSTOMER = """
+SELECT agreement_id FROM agreements WHERE login = $1 AND signed_at IS NOT NULL ORDER BY created_at DESC LIMIT 100"""
 
 
 async def agreements_of(db: Pool, login: str) -> list[Agreement]:

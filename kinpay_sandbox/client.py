@@ -100,9 +100,7 @@ WHERE client_id = $1"""
 async def change_client(conn: Connection, client_id: str, *, fields: Fields) -> None:
     """Move a client's callback or return address, or change whether it hears of everything. Raises: Refusal."""
     callback = check_url(fields.text("callback_url", longest=500)) if not fields.absent("callback_url") else None
-    prefix = (
-        check_url(fields.text("return_url_prefix", longest=500)) if not fields.absent("return_url_prefix") else None
-    )
+    prefix = check_url(fields.text("return_url_prefix", longest=500)) if not fields.absent("return_url_prefix") else None
     notify_all = fields.yes("notify_all") if fields.has("notify_all") else None
     fields.absent("notify_all")
     fields.done()

@@ -128,7 +128,7 @@ async def find_customer(db: Connection | Pool, login: str) -> Customer | None:
     return None if row is None else Customer(**dict(row))
 
 
-SELECT_PASSWORD = "SELECT password_hash FROM customers WHERE login = $1"
+SELECT_SEALED = "SELECT password_hash FROM customers WHERE login = $1"
 COUNT_TRY = """
 INSERT INTO login_failures AS f (login, failures, paused_until) VALUES ($1, 1, now() + $2)
 ON CONFLICT (login) DO UPDATE SET
@@ -148,7 +148,7 @@ async def check_password(db: Pool, login: str, *, password: str) -> bool:
         raise bad_request()
     if await db.fetchval(COUNT_TRY, login, PAUSE, FAILURES_BEFORE_PAUSE) > FAILURES_BEFORE_PAUSE:
         raise Refusal(429, "paused")
-    sealed = await db.fetchval(SELECT_PASSWORD, login)
+    sealed = await db.fetchval(SELECT_SEALED, login)
     right = await asyncio.to_thread(_opens, password, sealed or NO_PASSWORD)
     if not right or sealed is None:
         return False

@@ -218,13 +218,9 @@ async def _decide(conn: Connection, agreement: Agreement, *, debit_id: str, orde
     if code is not None:
         return await _finish(conn, debit_id, state="failed", code=code, now=now)
     if whim is None:
-        await _move_money(
-            conn, agreement, customer, debit_id=debit_id, kind="debit", amount_minor=order.amount_minor, now=now
-        )
+        await _move_money(conn, agreement, customer, debit_id=debit_id, kind="debit", amount_minor=order.amount_minor, now=now)
         return await _finish(conn, debit_id, state="succeeded", code=None, now=now)
-    await _move_money(
-        conn, agreement, customer, debit_id=debit_id, kind="hold", amount_minor=order.amount_minor, now=now
-    )
+    await _move_money(conn, agreement, customer, debit_id=debit_id, kind="hold", amount_minor=order.amount_minor, now=now)
     await conn.execute(POSTPONE, debit_id, None if whim.after is None else now + whim.after, whim.code, now.date())
     await conn.execute(WAKE_DEADLINES)
     held = await find_debit(conn, agreement.client_id, key=order.key)
@@ -314,9 +310,7 @@ async def finish_debit(conn: Connection, debit: Debit, *, state: State, code: st
     await ledger.lock_balance(conn, customer.ledger_account_id)
     now = now_utc()
     kind: Literal["capture", "release"] = "capture" if state == "succeeded" else "release"
-    await _move_money(
-        conn, agreement, customer, debit_id=debit.debit_id, kind=kind, amount_minor=debit.amount_minor, now=now
-    )
+    await _move_money(conn, agreement, customer, debit_id=debit.debit_id, kind=kind, amount_minor=debit.amount_minor, now=now)
     if kind == "release" and agreement.per_day_minor is not None:
         await conn.execute(GIVE_DAY_BACK, debit.debit_id)
     failure = (code or "risk") if state == "failed" else None
@@ -326,12 +320,13 @@ async def finish_debit(conn: Connection, debit: Debit, *, state: State, code: st
 
 
 INSERT_TOMBSTONE = """
-INSERT INTO debits (debit_id, client_id, key, state, description, created_at, finished_at) VALUES ($1, $2, $3, 'cancelled', '', $4, $4)
+INSERT INTO debits (debit_id, client_id, key, state, description, created_at, finished_at)
+VALUES ($1, $2, $3, 'cancelled', '', $4, $4)
 ON CONFLICT (client_id, key) DO NOTHING"""
 
 
 async def cancel_debit(conn: Connection, client: Client, *, key: str) -> Debit:
-    """Make the key's story final: a pending debit is cancelled, a finished one stands, one never received is closed for good."""
+    """Make the key's story final: pending is cancelled, finished stands, never received is closed for good."""
     await conn.execute(INSERT_TOMBSTONE, new_id("db"), client.client_id, key, now_utc())
     debit = await lock_debit(conn, client.client_id, key=key)
     assert debit is not None

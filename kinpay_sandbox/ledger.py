@@ -58,7 +58,8 @@ WITH entry AS (
     INSERT INTO entries (kind, client_id, reference, posted_at) VALUES ($1, $2, $3, $4) RETURNING entry_id),
 lines AS (
     INSERT INTO postings (entry_id, ledger_account_id, amount_minor)
-    SELECT entry_id, line.account, line.amount FROM entry, (VALUES ($5::bigint, -$7::bigint), ($6::bigint, $7::bigint)) line (account, amount))
+    SELECT entry_id, line.account, line.amount
+    FROM entry, (VALUES ($5::bigint, -$7::bigint), ($6::bigint, $7::bigint)) line (account, amount))
 UPDATE ledger_accounts SET balance_minor = balance_minor + CASE ledger_account_id WHEN $5 THEN -$7::bigint ELSE $7::bigint END
 WHERE ledger_account_id IN ($5, $6) AND kind = 'customer'"""
 
@@ -106,7 +107,8 @@ UNBOOKED_DEBITS = """
 SELECT 'debit ' || debit_id || ' is ' || state || ' but booked otherwise' AS fault
 FROM debits d
 LEFT JOIN LATERAL (
-    SELECT coalesce(string_agg(e.kind, '+' ORDER BY e.entry_id), '') AS kinds, coalesce(bool_and(p.amount_minor = d.amount_minor), true) AS right_amount
+    SELECT coalesce(string_agg(e.kind, '+' ORDER BY e.entry_id), '') AS kinds,
+        coalesce(bool_and(p.amount_minor = d.amount_minor), true) AS right_amount
     FROM entries e JOIN postings p USING (entry_id)
     WHERE e.reference = d.debit_id AND p.amount_minor > 0) booked ON true
 WHERE NOT right_amount OR kinds <> ALL (CASE state
@@ -163,7 +165,8 @@ SELECT a.client_id, a.account, a.currency,
     coalesce(sum(d.amount_minor) FILTER (WHERE d.state = 'succeeded'), 0)::bigint AS debited_minor,
     coalesce(sum(d.amount_minor) FILTER (WHERE d.state = 'pending'), 0)::bigint AS pending_minor,
     coalesce(sum(d.refunded_minor), 0)::bigint AS refunded_minor,
-    (SELECT coalesce(sum(p.amount_minor), 0)::bigint FROM postings p WHERE p.ledger_account_id = a.settlement_id) AS balance_minor
+    (SELECT coalesce(sum(p.amount_minor), 0)::bigint FROM postings p
+        WHERE p.ledger_account_id = a.settlement_id) AS balance_minor
 FROM agreements a LEFT JOIN debits d USING (agreement_id)
 GROUP BY a.client_id, a.account, a.currency, a.settlement_id ORDER BY 1, 2, 3"""
 

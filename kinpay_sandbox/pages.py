@@ -50,9 +50,7 @@ class Visit:
             request.headers.get("accept-language", ""),
         )
 
-    def page(
-        self, template: str, *, status: int = 200, form_action: str = "", stay_at: str = "", **values: Any
-    ) -> Response:
+    def page(self, template: str, *, status: int = 200, form_action: str = "", stay_at: str = "", **values: Any) -> Response:
         """Render a page under a policy that lets it load nothing but our style and send forms only to us
         (and to where this very page says it will send the person back)."""
         texts = TEXTS[self.language]
@@ -65,8 +63,7 @@ class Visit:
             **values,
         )
         policy = (
-            "default-src 'none'; style-src 'self'; base-uri 'none'; "
-            f"form-action 'self'{form_action}; frame-ancestors 'none'"
+            f"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'{form_action}; frame-ancestors 'none'"
         )
         response = Response(html, status, media_type="text/html")
         response.headers["Content-Security-Policy"] = policy
@@ -80,9 +77,7 @@ class Visit:
         secure = self.bank.base_url.startswith("https:")
         if self.session is not None:
             age_s = int(LIFE.total_seconds())
-            response.set_cookie(
-                COOKIE, self.session.session_id, max_age=age_s, httponly=True, samesite="lax", secure=secure
-            )
+            response.set_cookie(COOKIE, self.session.session_id, max_age=age_s, httponly=True, samesite="lax", secure=secure)
         if self.request.query_params.get("lang") in TEXTS:
             response.set_cookie(LANGUAGE_COOKIE, self.language, httponly=True, samesite="lax", secure=secure)
         return response

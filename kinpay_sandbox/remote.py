@@ -124,9 +124,7 @@ class BankControl:
         changes = {"callback_url": callback_url, "return_url_prefix": return_url_prefix, "notify_all": notify_all}
         await self._call("POST", f"/clients/{quote(client_id, safe='')}", changes)
 
-    async def open_customer(
-        self, login: str, *, password: str, name: str, balance_minor: int, currency: str = "CNY"
-    ) -> str:
+    async def open_customer(self, login: str, *, password: str, name: str, balance_minor: int, currency: str = "CNY") -> str:
         """Open a customer with money in minor units; returns the payer account id the bank will give out once they sign."""
         body = {
             "login": login,
@@ -228,9 +226,7 @@ class BankControl:
         """Let everything that waits leave now, newest first after `reverse`; the mode is normal afterwards."""
         await self._call("POST", "/events/release", {})
 
-    async def forge_event(
-        self, type: str, *, data: dict[str, Any], how: Forgery, client_id: str | None = None
-    ) -> int | None:
+    async def forge_event(self, type: str, *, data: dict[str, Any], how: Forgery, client_id: str | None = None) -> int | None:
         """Send an event that never happened; returns the status it was answered with (None: nothing came back)."""
         body = {"type": type, "data": data, "how": how, "client_id": client_id}
         status: int | None = (await self._call("POST", "/events/forge", body))["status"]
