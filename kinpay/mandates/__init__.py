@@ -1,1 +1,1 @@
-"""What a payer allows a spender: limits and conditions, their versions, what counts against them, and the agreements that fund it."""
+"""What a payer allows a spender: limits and conditions, versions, what counts against them, the agreements that fund it."""

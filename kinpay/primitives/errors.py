@@ -153,6 +153,18 @@ class PinLocked(KinpayError):
     code = "pin-locked"
 
 
+class ConsentFirst(KinpayError):
+    """Order B captures before the payer consents; this operator does not allow it for minors or for unknown ages."""
+
+    code = "consent-first"
+
+
+class MatchNumberWrong(KinpayError):
+    """Not the number that the spender sees: perhaps this is not the request that the payer believes to answer."""
+
+    code = "match-number-wrong"
+
+
 class TooMany(KinpayError):
     """A cap on attempts or open requests is reached; `retry_after_s` says when to come back."""
 
