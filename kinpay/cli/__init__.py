@@ -1,0 +1,1 @@
+"""Typing at it: the `kinpay` command."""

@@ -1,0 +1,326 @@
+"""The one place of configuration: every setting's name, meaning and default, read and checked once, at the start.
+
+`docs/configuration.md` and `kinpay config` are made from the table below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+PREFIX: Final = "KINPAY_"
+CONFIG: Final = "KINPAY_CONFIG"
+
+
+class SettingsWrong(Exception):
+    """One line for each thing that is wrong with the configuration, and what to write instead."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class CodeChannel:
+    """How one-time codes leave. `target` is a command line, an https address or a file."""
+
+    kind: Literal["command", "webhook", "file"]
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What this process was told, complete and checked. Field by field as in the table `SETTINGS`."""
+
+    home: Path
+    database_url: str | None
+    secret_file: Path
+    keyring: Path
+    host: str
+    port: int
+    public_url: str | None
+    code_channel: CodeChannel | None
+    demo: bool
+    worker: Literal["inside", "apart"]
+    max_connections: int
+    provider_timeout_s: float
+    log_level: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is our own, under `home`."""
+        return self.database_url is None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One entry: `field` of `Settings`, `default` as one would write it, `read` from text (ValueError with the reason)."""
+
+    field: str
+    meaning: str
+    default: str
+    read: Callable[[str], Any]
+    secret: bool = False
+
+    @property
+    def name(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.field.upper()
+
+
+def _path(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise ValueError("write an absolute path")
+    return path
+
+
+def _database_url(text: str) -> str | None:
+    if not text:
+        return None
+    if urlsplit(text).scheme not in ("postgresql", "postgres"):
+        raise ValueError("write postgresql://user@host/database, or leave it empty for the embedded one")
+    return text
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise ValueError(f"write a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.1 <= value <= 120:
+        raise ValueError("write seconds, from 0.1 to 120")
+    return value
+
+
+def _public_url(text: str) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("write https://host, as people's phones reach it")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"write one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _host(text: str) -> str:
+    if not text or any(char.isspace() or char == "/" for char in text):
+        raise ValueError("write an address or a host's name")
+    return text
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("write 0 or 1")
+    return text == "1"
+
+
+def _code_channel(text: str) -> CodeChannel | None:
+    if not text:
+        return None
+    kind, separator, target = text.partition(":")
+    if not separator or not target:
+        raise ValueError("write command:PROGRAM …, webhook:https://…, or (only with KINPAY_DEMO=1) file:/PATH")
+    if kind == "command":
+        return CodeChannel("command", target)
+    if kind == "webhook":
+        if urlsplit(target).scheme != "https":
+            raise ValueError("a webhook must be an https address, because it carries codes")
+        return CodeChannel("webhook", target)
+    if kind == "file":
+        return CodeChannel("file", str(_path(target)))
+    raise ValueError("the channel is command:, webhook: or file:")
+
+
+def _default_home() -> str:
+    return "/var/lib/kinpay" if os.geteuid() == 0 else "~/.local/share/kinpay"
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting(
+        "home",
+        "The folder of the embedded database, the secret and the keyring. For root it is `/var/lib/kinpay`.",
+        "~/.local/share/kinpay",
+        _path,
+    ),
+    Setting(
+        "database_url",
+        "The PostgreSQL (15 or later) to use, `postgresql://…`. Empty: an embedded one, started under `KINPAY_HOME`.",
+        "",
+        _database_url,
+        secret=True,
+    ),
+    Setting(
+        "secret_file",
+        "The server's root secrets, one base64 line of 32 bytes each, newest first; older ones are still accepted. Made "
+        "(readable by its owner only) at the first start with the embedded database; with another database it has to be there.",
+        "$KINPAY_HOME/secret",
+        _path,
+    ),
+    Setting(
+        "keyring",
+        "The folder of the wrapped per-person keys. Keep it out of the database's backups: destroying a key there is what "
+        "makes a person's templates unreadable for ever.",
+        "$KINPAY_HOME/keyring",
+        _path,
+    ),
+    Setting("host", "The address to listen on.", "127.0.0.1", _host),
+    Setting(
+        "port",
+        "The port to listen on; `0` takes a free one, and the line `kinpay ready on …` names it.",
+        "8700",
+        _whole(0, 65535),
+    ),
+    Setting(
+        "public_url",
+        "Where people's phones reach this server; it stands in QR codes and in the way back from a provider. "
+        "Empty: `http://HOST:PORT`.",
+        "",
+        _public_url,
+    ),
+    Setting(
+        "code_channel",
+        "How one-time codes reach people: `command:PROGRAM …` (the text on its standard input), `webhook:https://…` "
+        "(signed), or `file:/PATH`, which writes codes down readably and is allowed only with `KINPAY_DEMO=1`. "
+        "`serve` and `worker` refuse to start without one.",
+        "",
+        _code_channel,
+    ),
+    Setting("demo", "`1` on a machine where nothing is real: allows what must never be allowed elsewhere.", "0", _switch),
+    Setting(
+        "worker",
+        "`inside`: `kinpay serve` also does the background work. `apart`: `kinpay worker` does, in its own process.",
+        "inside",
+        _one_of("inside", "apart"),
+    ),
+    Setting("max_connections", "Database connections of this process, at most.", "20", _whole(6, 1000)),
+    Setting(
+        "provider_timeout_s",
+        "How long to wait for a provider's answer, in seconds, where its account does not say otherwise. After it the "
+        "outcome is unknown and is asked for later.",
+        "10",
+        _seconds,
+    ),
+    Setting(
+        "log_level",
+        "The least that is logged: `debug`, `info`, `warning` or `error`.",
+        "info",
+        _one_of("debug", "info", "warning", "error"),
+    ),
+)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Reads `KINPAY_*`, and before it the file `KINPAY_CONFIG` of `KEY=VALUE` lines, which the environment overrides.
+
+    Raises: SettingsWrong with everything that is wrong at once.
+    """
+    problems: list[str] = []
+    given = _from_file(environment.get(CONFIG, ""), problems)
+    # A misspelt name in the environment is not an error: container systems put names of their own beside ours.
+    given.update({name: environment[name] for name in _NAMES if name in environment})
+    home = given.get("KINPAY_HOME") or _default_home()
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        text = home if setting.field == "home" else given.get(setting.name, "").strip()
+        text = text or setting.default.replace("$KINPAY_HOME", home)
+        try:
+            values[setting.field] = setting.read(text)
+        except ValueError as error:
+            shown = "" if setting.secret else f" (it is {text!r})"
+            problems.append(f"{setting.name}: {error}{shown}.")
+    if not problems:
+        _check_together(values, problems)
+    if problems:
+        raise SettingsWrong(problems)
+    return Settings(**values)
+
+
+_NAMES: Final = frozenset(setting.name for setting in SETTINGS)
+
+
+def _check_together(values: Mapping[str, Any], problems: list[str]) -> None:
+    channel = values["code_channel"]
+    if channel is not None and channel.kind == "file" and not values["demo"]:
+        problems.append("KINPAY_CODE_CHANNEL: file: shows codes to whoever reads it; it needs KINPAY_DEMO=1.")
+
+
+def _from_file(path: str, problems: list[str]) -> dict[str, str]:
+    if not path:
+        return {}
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{CONFIG}: {path} cannot be read ({type(error).__name__}).")
+        return {}
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, separator, value = text.partition("=")
+        if not separator:
+            problems.append(f"{path}, line {number}: write NAME=VALUE.")
+        elif name.strip() not in _NAMES:
+            problems.append(f"{path}, line {number}: there is no setting {name.strip()!r}.{_likely(name.strip())}")
+        else:
+            found[name.strip()] = value.strip()
+    return found
+
+
+def _likely(name: str) -> str:
+    near = difflib.get_close_matches(name, _NAMES, n=1)
+    return f" Is it {near[0]}?" if near else ""
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each `KINPAY_*` of the environment that is no setting but looks like a misspelt one."""
+    strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in _NAMES | {CONFIG})
+    return [f"{name} is no setting.{_likely(name)}" for name in strange]
+
+
+def shown(settings: Settings) -> list[tuple[str, str, str]]:
+    """(name, value, meaning) of every setting, passwords left out."""
+    return [(setting.name, _written(setting, getattr(settings, setting.field)), setting.meaning) for setting in SETTINGS]
+
+
+def _written(setting: Setting, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, CodeChannel):
+        return f"{value.kind}:{value.target}"
+    return _without_password(str(value)) if setting.secret else str(value)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None and "password=" not in parts.query:
+        return url
+    user, _, place = parts.netloc.rpartition("@")
+    query = "…" if "password=" in parts.query else parts.query
+    return urlunsplit((parts.scheme, f"{user.partition(':')[0]}:…@{place}" if user else place, parts.path, query, ""))

@@ -1,0 +1,103 @@
+"""What is due by time alone: every so many seconds, by one process at a time, whatever went wrong the last time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kinpay.database.pool import Database
+from kinpay.database.sql import Sql
+from kinpay.primitives.errors import Busy
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """`run` is called every `every_s` seconds in some process. `name` is how processes agree on which one."""
+
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[object]]
+
+
+# A session's lock goes with its connection, so that a process that dies holds up nobody.
+TRY_LOCK = Sql("SELECT pg_try_advisory_lock(:space, :number)")
+UNLOCK = Sql("SELECT pg_advisory_unlock(:space, :number)")
+_SPACE: Final = 0x6B70  # "kp": apart from the migrations' lock
+
+
+class Schedule:
+    """Runs errands until told to stop."""
+
+    def __init__(self, db: Database, errands: Sequence[Errand], *, jitter: Callable[[], float] = random.random) -> None:
+        """Raises: ValueError for two errands of one name."""
+        if len({errand.name for errand in errands}) != len(errands):
+            raise ValueError("two errands of one name")
+        self._db = db
+        self._errands = errands
+        self._jitter = jitter
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begins nothing more; `run` returns when what is under way is done."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Runs every errand at its pace until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            for errand in self._errands:
+                group.create_task(self._repeat(errand))
+
+    async def run_once(self) -> None:
+        """Every errand once, in their order; for commands and tests."""
+        for errand in self._errands:
+            await attempt(self._db, errand)
+
+    async def _repeat(self, errand: Errand) -> None:
+        # Processes that start together should not ask together for ever.
+        pause_s = errand.every_s * self._jitter()
+        while not await self._stops_within(pause_s):
+            await attempt(self._db, errand)
+            pause_s = errand.every_s
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def attempt(db: Database, errand: Errand) -> bool:
+    """Runs the errand unless another process is at it; whether it ran through. Never raises but for cancellation."""
+    number = int.from_bytes(hashlib.sha256(errand.name.encode()).digest()[:4], "big", signed=True)
+    try:
+        async with db.connection() as conn:
+            if not await TRY_LOCK.value(conn, space=_SPACE, number=number):
+                return False
+            try:
+                return await _ran_through(errand)
+            finally:
+                if not conn.is_closed():
+                    await UNLOCK.value(conn, space=_SPACE, number=number)
+    except Busy:
+        return False
+
+
+async def _ran_through(errand: Errand) -> bool:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await errand.run()
+    except Exception as error:
+        log.error("errand failed", extra={"errand": errand.name, "error": type(error).__name__}, exc_info=error)
+        return False
+    return True
