@@ -131,9 +131,7 @@ class Operator:
         self, method: str, target: str, *, body: bytes, headers: dict[str, str], nonce: str, timeout_s: float = 20
     ) -> Answer:
         """Send a request as it stands and verify the answer."""
-        answer = await self.http.request(
-            method, self.base_url + target, content=body, headers=headers, timeout=timeout_s
-        )
+        answer = await self.http.request(method, self.base_url + target, content=body, headers=headers, timeout=timeout_s)
         self.verify(answer, nonce=nonce)
         return Answer(answer.status_code, answer.content)
 

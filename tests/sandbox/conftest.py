@@ -85,7 +85,7 @@ def mortal_bank() -> Iterator[BankProcess]:
 
 def _bank() -> Iterator[BankProcess]:
     folder = Path(tempfile.mkdtemp(prefix="sandbox-bank-", dir="/tmp"))
-    os.chmod(folder, 0o755)  # noqa: S103  # the account that runs PostgreSQL walks through it to its own folder
+    os.chmod(folder, 0o755)  # the account that runs PostgreSQL walks through it to its own folder
     process = BankProcess(folder)
     try:
         process.start()

@@ -59,9 +59,7 @@ async def test_the_same_key_is_the_same_agreement(operator: Operator, payer: str
     assert (other.status, other.code) == (409, "key_reused")
 
 
-async def test_each_wrong_detail_is_refused_by_its_own_code(
-    operator: Operator, control: BankControl, payer: str
-) -> None:
+async def test_each_wrong_detail_is_refused_by_its_own_code(operator: Operator, control: BankControl, payer: str) -> None:
     frozen = await new_customer(control)
     await control.change_customer(frozen, frozen=True)
     limits = {"per_debit_minor": 5, "per_day_minor": None, "currency": "CNY"}
@@ -133,9 +131,7 @@ async def test_a_client_ends_an_agreement_and_again(operator: Operator, payer: s
     await until(lambda: operator.ear.types() == ["agreement.active", "agreement.ended"])
 
 
-async def test_the_bank_ends_an_agreement_aloud_or_quietly(
-    operator: Operator, control: BankControl, payer: str
-) -> None:
+async def test_the_bank_ends_an_agreement_aloud_or_quietly(operator: Operator, control: BankControl, payer: str) -> None:
     quiet, loud = await operator.agreement(payer), await operator.agreement(payer)
     await control.end_agreement(quiet, quietly=True)
     await control.end_agreement(loud)
