@@ -1,8 +1,8 @@
 """Authorisation in batches: orders that arrive while a batch is at the database form the next one.
 
-One transaction a batch: lock the circles that are free, claim keys and load usage, decide every order in plain Python (orders of
-one batch see each other), write everything, commit. A busy circle's orders wait for a following batch, boundedly; a batch that
-fails is cut in half until the one that spoils it is alone. Source: architecture.md §5; semantics.md "Concurrency".
+One transaction a batch: lock the circles that are free, claim keys and load usage, decide every order in plain Python (orders
+of one batch see each other), write everything, commit. A busy circle's orders wait for a following batch, boundedly; a batch
+that fails is cut in half until the one that spoils it is alone. Source: architecture.md §5; semantics.md "Concurrency".
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
-
-import asyncpg
 
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.decide import Approve, decide
@@ -139,21 +137,23 @@ class Batcher:
         _answer(item, Busy(reason="circle"))
 
     async def _after_failure(self, batch: list[_Waiting], error: Exception, *, wait: bool) -> list[_Waiting]:
-        """Cuts a failed batch in half; an order that fails alone is tried again a few times, then told.
+        """A database that is away, or a deadlock, is no order's fault: the batch is tried again as it is, then told.
 
-        The commit may have happened although its acknowledgement was lost: the next try finds the keys and the charges.
+        Anything else is cut in half until the order that spoils the batch is alone. The commit may have happened although its
+        acknowledgement was lost: the next try finds the keys and the charges.
         """
-        if len(batch) > 1:
+        if not isinstance(error, Busy) and len(batch) > 1:
             middle = len(batch) // 2
             first = await self._carry_out(batch[:middle], wait=wait)
             return first + await self._carry_out(batch[middle:], wait=wait)
-        item = batch[0]
-        item.failures += 1
-        if item.failures < _ATTEMPTS and isinstance(error, Busy | asyncpg.PostgresError | OSError):
-            await asyncio.sleep(0.05 * 4**item.failures)
+        for item in batch:
+            item.failures += 1
+        if isinstance(error, Busy) and max(item.failures for item in batch) < _ATTEMPTS:
+            await asyncio.sleep(0.05 * 4 ** batch[0].failures)
             return await self._carry_out(batch, wait=wait)
-        log.warning("charge not authorised", extra={"charge_id": item.request.charge_id, "error": type(error).__name__})
-        _answer(item, error)
+        for item in batch:
+            log.warning("charge not authorised", extra={"charge_id": item.request.charge_id, "error": type(error).__name__})
+            _answer(item, error)
         return []
 
     async def _transaction(self, requests: list[AuthorizeRequest], *, wait: bool) -> Verdicts:
@@ -198,7 +198,7 @@ def _first_of_each(requests: Sequence[AuthorizeRequest], locked: Locked | None, 
             else:
                 verdicts.deferred.append(position)
             continue
-        marks = {("key", request.key.principal_id, request.key.operation, request.key.key)}
+        marks: set[tuple[str, ...]] = {("key", request.key.principal_id, request.key.operation, request.key.key)}
         if request.burn:
             marks.add(("code", request.burn.code_id))
         if request.signed:

@@ -77,11 +77,17 @@ class Charge:
     decided_at: datetime
     hold_expires_at: datetime | None
     finished_at: datetime | None
+    owed_since: datetime | None = None
 
     @property
     def net_minor(self) -> int:
         """What it uses of its limits while it counts."""
         return (self.captured_minor if self.captured_minor is not None else self.amount_minor) - self.refunded_minor
+
+    @property
+    def debited_minor(self) -> int:
+        """What a debit for it takes: the captured amount."""
+        return self.captured_minor if self.captured_minor is not None else self.amount_minor
 
     @property
     def order(self) -> Order:

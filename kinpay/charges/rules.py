@@ -92,7 +92,7 @@ READ_CREDENTIALS = Sql("""
     FROM credential c JOIN person p ON p.id = c.person_id
     WHERE c.circle_id = ANY(:circles)
 """)
-READ_ARREARS = Sql("SELECT DISTINCT mandate_id FROM charge WHERE circle_id = ANY(:circles) AND state = 'arrears'")
+READ_ARREARS = Sql("SELECT DISTINCT mandate_id FROM charge WHERE circle_id = ANY(:circles) AND owed_since IS NOT NULL")
 READ_PENDING = Sql("SELECT circle_id, spender_id FROM registration WHERE circle_id = ANY(:circles) AND state = 'open'")
 
 

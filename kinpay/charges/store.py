@@ -283,7 +283,7 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
 _COLUMNS = """
     id, circle_id, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id, payer_id,
     credential_id, method, mcc, currency, amount_minor, captured_minor, refunded_minor, state, capture_at_once, delivered,
-    void_requested, late, reference, refusal, decided_at, hold_expires_at, finished_at
+    void_requested, late, reference, refusal, decided_at, hold_expires_at, finished_at, owed_since
 """
 READ_CHARGES = Sql(f"SELECT {_COLUMNS} FROM charge WHERE id = ANY(:ids)")
 READ_DEBIT_WAITS = Sql("""

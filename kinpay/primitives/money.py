@@ -89,4 +89,4 @@ def read_amount(text: str, currency: str) -> int:
     plain = whole.isascii() and whole.isdigit() and (not point or (fraction.isascii() and fraction.isdigit()))
     if not plain or len(fraction) > exponent or len(whole) > 15:
         raise Invalid("amount_not_plain", field="amount")
-    return int(whole) * 10**exponent + int(fraction.ljust(exponent, "0") or "0")
+    return int(whole + fraction.ljust(exponent, "0"))

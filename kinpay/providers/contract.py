@@ -275,3 +275,11 @@ class Provider(Protocol):
     async def close(self) -> None:
         """Lets go of connections."""
         ...
+
+
+class Adapters(Protocol):
+    """Where adapters come from: whoever assembles the program gives one to whatever calls providers."""
+
+    async def adapter(self, provider_account_id: str) -> Provider:
+        """The open adapter of a provider account. Raises: Misconfigured."""
+        ...

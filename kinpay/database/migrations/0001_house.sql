@@ -460,6 +460,8 @@ CREATE TABLE charge (
     refusal jsonb,
     decided_at timestamptz NOT NULL,
     hold_expires_at timestamptz,
+    owed_since timestamptz,                      -- delivered, then definitively refused: arrears, until paid
+    retry_at timestamptz,
     finished_at timestamptz,
     PRIMARY KEY (id, circle_id),
     CHECK (captured_minor IS NULL OR captured_minor <= amount_minor),
@@ -469,7 +471,8 @@ CREATE TABLE charge (
 ) WITH (fillfactor = 80);
 CREATE INDEX charge_circle ON charge (circle_id, decided_at);
 CREATE INDEX charge_held ON charge (hold_expires_at) WHERE state = 'held';
-CREATE INDEX charge_arrears ON charge (circle_id) WHERE state = 'arrears';
+CREATE INDEX charge_owed ON charge (circle_id) WHERE owed_since IS NOT NULL;
+CREATE INDEX charge_retry ON charge (retry_at) WHERE retry_at IS NOT NULL;
 
 -- Room for asking a person (a later issue): nothing is reserved while it is open.
 CREATE TABLE approval (

@@ -1,0 +1,282 @@
+"""The rows of debits and refunds, and the moves of a charge: compare-and-set, each with its audit event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from kinpay.charges.charge import CHARGE, ChargeEvent, ChargeState
+from kinpay.charges.debit import DebitStatus
+from kinpay.charges.request import Charge
+from kinpay.charges.store import _COLUMNS, charge_of
+from kinpay.database.audit import Event
+from kinpay.database.sql import Connection, Sql
+from kinpay.people.lock import LockedCircle, lock_circle
+from kinpay.primitives.errors import Conflict, NotFound
+from kinpay.primitives.ids import new_id
+from kinpay.primitives.money import Money
+
+FIRST_CHECK: Final = timedelta(seconds=20)
+"""When the reconciler looks at a debit or refund whose sender may have died: longer than a provider call may take."""
+
+WHERE_CHARGE = Sql("SELECT circle_id FROM charge WHERE id = :charge_id")
+WHERE_DEBIT = Sql("SELECT circle_id FROM debit WHERE id = :debit_id")
+WHERE_REFUND = Sql("SELECT circle_id FROM refund WHERE id = :refund_id")
+READ_CHARGE = Sql(f"SELECT {_COLUMNS} FROM charge WHERE id = :charge_id AND circle_id = :circle_id FOR UPDATE")
+
+
+async def lock_charge(conn: Connection, charge_id: str) -> tuple[LockedCircle, Charge]:
+    """Locks the charge's circle, then reads the charge. Raises: NotFound."""
+    circle_id = await WHERE_CHARGE.value(conn, charge_id=charge_id)
+    if circle_id is None:
+        raise NotFound()
+    circle = await lock_circle(conn, circle_id)
+    return circle, await read_charge(conn, charge_id, circle_id)
+
+
+async def read_charge(conn: Connection, charge_id: str, circle_id: str) -> Charge:
+    """The charge, under its circle's lock. Raises: NotFound."""
+    row = await READ_CHARGE.row(conn, charge_id=charge_id, circle_id=circle_id)
+    if row is None:
+        raise NotFound()
+    return charge_of(row)
+
+
+MOVE_CHARGE = Sql("""
+    UPDATE charge
+    SET state = :to, captured_minor = :captured_minor, refunded_minor = :refunded_minor, delivered = :delivered,
+        void_requested = :void_requested, late = :late, mandate_id = :mandate_id, mandate_version = :mandate_version,
+        agreement_id = :agreement_id, payer_id = :payer_id, owed_since = :owed_since, retry_at = :retry_at,
+        finished_at = CASE WHEN :to IN ('succeeded', 'voided', 'declined') THEN coalesce(finished_at, :now::timestamptz) END
+    WHERE id = :id AND circle_id = :circle_id AND state = :from
+""")
+
+
+async def move_charge(
+    conn: Connection, charge: Charge, event: ChargeEvent, *, now: datetime, retry_at: datetime | None = None, **detail: Any
+) -> Event:
+    """Moves the charge along its life cycle and writes its changed fields; returns the audit event to record.
+
+    Raises: WrongState if the life cycle does not allow it; Conflict if somebody moved it meanwhile.
+    """
+    before = charge.state
+    charge.state = CHARGE.after(before, event)
+    await _write(conn, charge, before, now=now, retry_at=retry_at)
+    return Event(
+        f"charge.{event.value}", charge.id, {"from": before.value, "to": charge.state.value, **amounts(charge), **detail}
+    )
+
+
+async def rewrite_charge(conn: Connection, charge: Charge, kind: str, *, now: datetime, **detail: Any) -> Event:
+    """Writes changed fields of a charge that stays in its state (a refund, a wish to void); returns the audit event."""
+    await _write(conn, charge, charge.state, now=now, retry_at=None)
+    return Event(f"charge.{kind}", charge.id, {**amounts(charge), **detail})
+
+
+def amounts(charge: Charge) -> dict[str, Any]:
+    """What of a charge may change, as the audit keeps it after every move."""
+    return {
+        "captured_minor": charge.captured_minor,
+        "refunded_minor": charge.refunded_minor,
+        "mandate_id": charge.mandate_id,
+        "mandate_version": charge.mandate_version,
+        "agreement_id": charge.agreement_id,
+        "payer_id": charge.payer_id,
+    }
+
+
+async def _write(conn: Connection, charge: Charge, before: ChargeState, *, now: datetime, retry_at: datetime | None) -> None:
+    touched = await MOVE_CHARGE.run(
+        conn,
+        id=charge.id,
+        circle_id=charge.circle_id,
+        **{"from": before.value, "to": charge.state.value},
+        captured_minor=charge.captured_minor,
+        refunded_minor=charge.refunded_minor,
+        delivered=charge.delivered,
+        void_requested=charge.void_requested,
+        late=charge.late,
+        mandate_id=charge.mandate_id,
+        mandate_version=charge.mandate_version,
+        agreement_id=charge.agreement_id,
+        payer_id=charge.payer_id,
+        owed_since=charge.owed_since,
+        retry_at=retry_at,
+        now=now,
+    )
+    if touched != 1:
+        raise Conflict(thing="charge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debit:
+    """A debit's row."""
+
+    id: str
+    circle_id: str
+    payer_id: str
+    agreement_id: str
+    agreement_ref: str
+    provider_account_id: str
+    spender_ref: str | None
+    currency: str
+    amount_minor: int
+    state: DebitStatus
+    unknown: bool
+    late: bool
+    attempts: int
+    created_at: datetime
+    charge_id: str
+
+    @property
+    def amount(self) -> Money:
+        """What the payer is to be debited."""
+        return Money(self.amount_minor, self.currency)
+
+
+READ_DEBIT = Sql("""
+    SELECT d.id, d.circle_id, d.payer_id, d.agreement_id, a.provider_ref AS agreement_ref, d.provider_account_id, d.spender_ref,
+           d.currency, d.amount_minor, d.state, d.unknown, d.late, d.attempts, d.created_at, cd.charge_id
+    FROM debit d JOIN charge_debit cd ON cd.debit_id = d.id JOIN agreement a ON a.id = d.agreement_id
+    WHERE d.id = :debit_id
+""")
+
+
+async def read_debit(conn: Connection, debit_id: str) -> Debit:
+    """The debit and the charge it is for. Raises: NotFound."""
+    row = await READ_DEBIT.row(conn, debit_id=debit_id)
+    if row is None:
+        raise NotFound()
+    return Debit(**{**dict(row), "state": DebitStatus(row["state"])})
+
+
+async def lock_debit(conn: Connection, debit_id: str) -> tuple[LockedCircle, Charge, Debit]:
+    """Locks the debit's circle, then reads the debit and its charge. Raises: NotFound."""
+    circle_id = await WHERE_DEBIT.value(conn, debit_id=debit_id)
+    if circle_id is None:
+        raise NotFound()
+    circle = await lock_circle(conn, circle_id)
+    debit = await read_debit(conn, debit_id)
+    return circle, await read_charge(conn, debit.charge_id, circle_id), debit
+
+
+WRITE_DEBIT = Sql("""
+    INSERT INTO debit (id, circle_id, operator_id, payer_id, agreement_id, provider_account_id, spender_ref, currency,
+                       amount_minor, kind, state, created_at, next_check_at)
+    SELECT :id, :circle_id, a.operator_id, a.payer_id, a.id, a.provider_account_id,
+           (SELECT replace(s.spender_id::text, '-', '') FROM agreement_spender s
+            WHERE s.agreement_id = a.id AND s.spender_id = :spender_id AND s.state = 'bound'),
+           :currency, :amount_minor, :kind, 'submitted', :now, :next_check_at
+    FROM agreement a WHERE a.id = :agreement_id
+""")
+LINK_DEBIT = Sql("""
+    INSERT INTO charge_debit (circle_id, charge_id, debit_id, amount_minor)
+    VALUES (:circle_id, :charge_id, :debit_id, :amount_minor)
+""")
+
+
+async def write_debit(conn: Connection, charge: Charge, *, kind: str, now: datetime) -> tuple[str, Event]:
+    """A new debit for the charge's captured amount on its present agreement; committed before the first byte leaves."""
+    debit_id, amount = new_id(), charge.debited_minor
+    await WRITE_DEBIT.run(
+        conn,
+        id=debit_id,
+        circle_id=charge.circle_id,
+        spender_id=charge.spender_id,
+        currency=charge.currency,
+        amount_minor=amount,
+        kind=kind,
+        agreement_id=charge.agreement_id,
+        now=now,
+        next_check_at=now + FIRST_CHECK,
+    )
+    await LINK_DEBIT.run(conn, circle_id=charge.circle_id, charge_id=charge.id, debit_id=debit_id, amount_minor=amount)
+    body = {"charge_id": charge.id, "agreement_id": charge.agreement_id, "amount_minor": amount, "currency": charge.currency}
+    return debit_id, Event("debit.submitted", debit_id, body)
+
+
+FINISH_DEBIT = Sql("""
+    UPDATE debit
+    SET state = :to, provider_ref = coalesce(:provider_ref, provider_ref), failure_cause = :failure_cause,
+        failure_code = :failure_code, late = :late, finished_at = :now, next_check_at = NULL
+    WHERE id = :id AND state = :from
+""")
+
+
+async def finish_debit(
+    conn: Connection,
+    debit: Debit,
+    to: DebitStatus,
+    *,
+    now: datetime,
+    provider_ref: str | None,
+    failure_cause: str | None = None,
+    failure_code: str | None = None,
+    late: bool = False,
+) -> Event:
+    """Ends a debit, one way or the other; returns the audit event. Raises: Conflict."""
+    touched = await FINISH_DEBIT.run(
+        conn,
+        id=debit.id,
+        **{"from": debit.state.value, "to": to.value},
+        provider_ref=provider_ref,
+        failure_cause=failure_cause,
+        failure_code=failure_code,
+        late=late,
+        now=now,
+    )
+    if touched != 1:
+        raise Conflict(thing="debit")
+    body = {"charge_id": debit.charge_id, "from": debit.state.value, "to": to.value, "amount_minor": debit.amount_minor}
+    if failure_code:
+        body["failure_code"] = failure_code
+    return Event("debit.late_success" if late else f"debit.{to.value}", debit.id, body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """A refund's row, with what its debit says of where the money goes."""
+
+    id: str
+    circle_id: str
+    charge_id: str
+    debit_id: str
+    payer_id: str
+    provider_account_id: str
+    currency: str
+    amount_minor: int
+    reason: str
+    state: str
+    attempts: int
+
+    @property
+    def amount(self) -> Money:
+        """What goes back."""
+        return Money(self.amount_minor, self.currency)
+
+
+READ_REFUND = Sql("""
+    SELECT r.id, r.circle_id, r.charge_id, r.debit_id, d.payer_id, d.provider_account_id, r.currency, r.amount_minor, r.reason,
+           r.state, r.attempts
+    FROM refund r JOIN debit d ON d.id = r.debit_id
+    WHERE r.id = :refund_id
+""")
+
+
+async def read_refund(conn: Connection, refund_id: str) -> Refund:
+    """The refund. Raises: NotFound."""
+    row = await READ_REFUND.row(conn, refund_id=refund_id)
+    if row is None:
+        raise NotFound()
+    return Refund(**dict(row))
+
+
+async def lock_refund(conn: Connection, refund_id: str) -> tuple[LockedCircle, Charge, Refund]:
+    """Locks the refund's circle, then reads the refund and its charge. Raises: NotFound."""
+    circle_id = await WHERE_REFUND.value(conn, refund_id=refund_id)
+    if circle_id is None:
+        raise NotFound()
+    circle = await lock_circle(conn, circle_id)
+    refund = await read_refund(conn, refund_id)
+    return circle, await read_charge(conn, refund.charge_id, circle_id), refund

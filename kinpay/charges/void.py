@@ -1,0 +1,89 @@
+"""Giving a charge up: at the till's word, or because its hold ran out and nobody reported anything.
+
+Source: semantics.md "Charge"; product.md S2.2.
+"""
+
+from __future__ import annotations
+
+from kinpay.charges.books import lock_charge, rewrite_charge
+from kinpay.charges.charge import ChargeState
+from kinpay.charges.request import Charge
+from kinpay.charges.submit import book_debit, debit_request, mark_unknown, send_debit, void_held
+from kinpay.database.audit import record
+from kinpay.database.pool import Database, database_now
+from kinpay.database.sql import Sql
+from kinpay.primitives.errors import WrongState
+from kinpay.providers.contract import Adapters, Misconfigured, NotExecuted, UnknownOutcome
+
+OPEN_DEBIT = Sql("""
+    SELECT d.id FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id
+    WHERE cd.charge_id = :charge_id AND d.state = 'submitted' ORDER BY d.created_at DESC LIMIT 1
+""")
+
+
+async def void_charge(db: Database, adapters: Adapters, charge_id: str, *, actor_id: str) -> Charge:
+    """Gives a charge up; returns it as it is afterwards.
+
+    Held: released at once. At the provider: the order is closed there, and whatever it comes to in the end, the money
+    is not kept (a success is refunded). Raises: NotFound; WrongState once it has ended otherwise.
+    """
+    debit_id = await _note_wish(db, charge_id, actor_id=actor_id)
+    if debit_id is not None:
+        await stop_debit(db, adapters, debit_id)
+    async with db.transaction() as conn:
+        _, charge = await lock_charge(conn, charge_id)
+    return charge
+
+
+async def _note_wish(db: Database, charge_id: str, *, actor_id: str) -> str | None:
+    """Voids a held charge, or notes on a submitted one that it is not wanted; returns the debit to be stopped."""
+    async with db.transaction() as conn:
+        circle, charge = await lock_charge(conn, charge_id)
+        now = await database_now(conn)
+        if charge.state is ChargeState.VOIDED:
+            return None
+        if charge.state is ChargeState.HELD:
+            await void_held(conn, circle, charge, reason="asked", now=now)
+            return None
+        if charge.state is not ChargeState.SUBMITTED or charge.delivered:
+            raise WrongState("charge", state=charge.state.value, event="voided")
+        charge.void_requested = True
+        wished = await rewrite_charge(conn, charge, "void_asked", now=now, actor_id=actor_id)
+        await record(conn, circle.id, wished, now=now)
+        found: str | None = await OPEN_DEBIT.value(conn, charge_id=charge_id)
+        return found
+
+
+async def stop_debit(db: Database, adapters: Adapters, debit_id: str) -> None:
+    """Closes the order at the provider, which makes its answer final, and books that answer."""
+    request, account_id = await debit_request(db, debit_id)
+    try:
+        provider = await adapters.adapter(account_id)
+        if not provider.can.cancels_debits:
+            await mark_unknown(db, debit_id)
+            return
+        seen = await provider.cancel_debit(request)
+    except (UnknownOutcome, NotExecuted, Misconfigured):
+        await mark_unknown(db, debit_id)
+        return
+    settlement = await book_debit(db, debit_id, seen)
+    if settlement.next_debit_id is not None:
+        await send_debit(db, adapters, settlement.next_debit_id)
+
+
+RUN_OUT = Sql(
+    "SELECT id FROM charge WHERE state = 'held' AND hold_expires_at < kinpay_now() ORDER BY hold_expires_at LIMIT 200"
+)
+
+
+async def void_run_out(db: Database) -> int:
+    """Voids charges whose hold ran out: a machine that reported nothing keeps nothing. Returns how many."""
+    async with db.connection() as conn:
+        ids = [row[0] for row in await RUN_OUT.rows(conn)]
+    for charge_id in ids:
+        async with db.transaction() as conn:
+            circle, charge = await lock_charge(conn, charge_id)
+            now = await database_now(conn)
+            if charge.state is ChargeState.HELD and charge.hold_expires_at is not None and charge.hold_expires_at < now:
+                await void_held(conn, circle, charge, reason="hold_ran_out", now=now)
+    return len(ids)
