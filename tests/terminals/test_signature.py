@@ -90,11 +90,10 @@ def test_the_library_verifies_what_the_terminal_signs(algorithm: str, request_of
 @pytest.mark.parametrize("key", ["k-1", None])
 def test_the_server_verifies_what_the_library_signs(algorithm: str, key: str | None) -> None:
     request = ask(key=key)
-    request.headers["content-digest"] = content_digest(request.content)
     covered = ["@method", "@path", "@query", "content-digest", *(["idempotency-key"] if key else [])]
     signer = HTTPMessageSigner(signature_algorithm=library_algorithm(algorithm), key_resolver=Keys())
     key_id = SIGNERS[algorithm].signer_id
-    signer.sign(request, key_id=key_id, nonce="n" * 22, label="kinpay", covered_component_ids=covered)
+    signer.sign(request, key_id=key_id, nonce="n" * 22, label="kinpay", covered_component_ids=covered, body=request.content)
     assert verify(parts_of(request), algorithm).nonce == "n" * 22
 
 
@@ -153,7 +152,7 @@ TAMPERED: dict[str, Callable[[RequestParts], RequestParts]] = {
     "key not covered": put("signature-input", ' "idempotency-key"', ""),
     "created": put("signature-input", ";created=1", ";created=2"),
     "created a fraction": put("signature-input", ";keyid", ".5;keyid"),
-    "created gone": header("signature-input", lambda text: text.replace(text[text.index(";created") : text.index(";keyid")], "")),
+    "created gone": header("signature-input", lambda text: text[: text.index(";created")] + text[text.index(";keyid") :]),
     "nonce": put("signature-input", 'nonce="', 'nonce="x'),
     "nonce gone": header("signature-input", lambda text: text[: text.index(";nonce")]),
     "nonce too short": header("signature-input", lambda text: text[: text.index(";nonce")] + ';nonce="short"'),
