@@ -46,6 +46,7 @@ from kinpay.primitives.errors import (
     KinpayError,
     NotFound,
     RequestReplayed,
+    TerminalSessionEnded,
     Unauthenticated,
 )
 
@@ -243,7 +244,8 @@ async def _sort_out(
         for at, index in enumerate(unclaimed):
             row = known.get(at)
             charge = charges.get(row["charge_id"]) if row else None
-            verdict = _repetition(chosen[index], row["fingerprint"] if row else None, charge, index in loaded.fresh, locked)
+            objection = _objection(index, loaded)
+            verdict = _repetition(chosen[index], row["fingerprint"] if row else None, charge, objection, locked)
             if isinstance(verdict, Authorized) and not verdict.fresh and _executing(verdict.charge, waits, locked):
                 verdict = KeyInFlight(retry_after_s=1)
             verdicts.answers[mine[index]] = verdict
@@ -255,14 +257,21 @@ async def _sort_out(
     return [index for index in sorted(loaded.claimed) if chosen[index].terminal_id not in loaded.revoked_terminals]
 
 
+def _objection(index: int, loaded: Loaded) -> KinpayError | None:
+    """Why a signed request must not be believed."""
+    if index not in loaded.fresh:
+        return RequestReplayed()
+    return None if index in loaded.in_session else TerminalSessionEnded()
+
+
 def _repetition(
-    request: AuthorizeRequest, fingerprint: bytes | None, charge: Charge | None, fresh_nonce: bool, locked: Locked
+    request: AuthorizeRequest, fingerprint: bytes | None, charge: Charge | None, objection: KinpayError | None, locked: Locked
 ) -> Authorized | KinpayError:
     """What a request hears that did not get its key: its own earlier charge, or why it is not believed."""
     if charge is not None and charge.id == request.charge_id:
         return Authorized(charge, fresh=True)  # Ours: the commit's acknowledgement was lost.
-    if not fresh_nonce:
-        return RequestReplayed()
+    if objection is not None:
+        return objection
     if fingerprint is not None:
         if charge is None or not hmac.compare_digest(fingerprint, request.key.fingerprint):
             return KeyReused()

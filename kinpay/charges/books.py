@@ -9,7 +9,7 @@ from typing import Any, Final
 from kinpay.charges.charge import CHARGE, ChargeEvent, ChargeState
 from kinpay.charges.debit import DebitStatus
 from kinpay.charges.request import Charge
-from kinpay.charges.store import _COLUMNS, charge_of
+from kinpay.charges.store import CHARGE_COLUMNS, charge_of
 from kinpay.database.audit import Event
 from kinpay.database.sql import Connection, Sql
 from kinpay.people.lock import LockedCircle, lock_circle
@@ -23,7 +23,7 @@ FIRST_CHECK: Final = timedelta(seconds=20)
 WHERE_CHARGE = Sql("SELECT circle_id FROM charge WHERE id = :charge_id")
 WHERE_DEBIT = Sql("SELECT circle_id FROM debit WHERE id = :debit_id")
 WHERE_REFUND = Sql("SELECT circle_id FROM refund WHERE id = :refund_id")
-READ_CHARGE = Sql(f"SELECT {_COLUMNS} FROM charge WHERE id = :charge_id AND circle_id = :circle_id FOR UPDATE")
+READ_CHARGE = Sql(f"SELECT {CHARGE_COLUMNS} FROM charge WHERE id = :charge_id AND circle_id = :circle_id FOR UPDATE")
 
 
 async def lock_charge(conn: Connection, charge_id: str) -> tuple[LockedCircle, Charge]:

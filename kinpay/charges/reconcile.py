@@ -12,7 +12,7 @@ from typing import Final
 from kinpay.charges.books import lock_charge, move_charge, read_debit, write_debit
 from kinpay.charges.charge import ChargeEvent, ChargeState
 from kinpay.charges.refund import send_refund
-from kinpay.charges.submit import book_debit, debit_request, mark_unknown, send_debit
+from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown, send_debit
 from kinpay.charges.void import stop_debit
 from kinpay.database.audit import record
 from kinpay.database.pool import Database, database_now
@@ -56,20 +56,13 @@ async def reconcile_debit(db: Database, adapters: Adapters, debit_id: str) -> No
         await mark_unknown(db, debit_id)
         return
     if seen is not None:
-        settlement = await book_debit(db, debit_id, seen)
-        await _send_next(db, adapters, settlement.next_debit_id)
+        await drive(db, adapters, (await book_debit(db, debit_id, seen)).next_debit_id)
     elif await _still_wanted(db, debit_id):
-        settlement = await send_debit(db, adapters, debit_id)
-        await _send_next(db, adapters, settlement.next_debit_id)
+        await drive(db, adapters, debit_id)
     elif provider.can.cancels_debits:
         await stop_debit(db, adapters, debit_id)
     else:
         await mark_unknown(db, debit_id)
-
-
-async def _send_next(db: Database, adapters: Adapters, debit_id: str | None) -> None:
-    while debit_id is not None:
-        debit_id = (await send_debit(db, adapters, debit_id)).next_debit_id
 
 
 async def _still_wanted(db: Database, debit_id: str) -> bool:

@@ -70,11 +70,14 @@ CLAIM_AND_LOAD = Sql("""
         SELECT signer_id, nonce FROM asked WHERE signer_id IS NOT NULL ORDER BY signer_id, nonce
         ON CONFLICT DO NOTHING RETURNING signer_id, nonce
     ), fresh AS (
-        SELECT a.* FROM asked a LEFT JOIN noted n ON n.signer_id = a.signer_id AND n.nonce = a.nonce
+        SELECT a.*, a.signer_id IS NULL OR EXISTS (SELECT 1 FROM terminal_session s
+                                                   WHERE s.id = a.signer_id AND s.terminal_id = a.terminal_id
+                                                     AND s.expires_at > :now) AS in_session
+        FROM asked a LEFT JOIN noted n ON n.signer_id = a.signer_id AND n.nonce = a.nonce
         WHERE a.signer_id IS NULL OR n.nonce IS NOT NULL
     ), unknown_key AS (
         SELECT f.* FROM fresh f
-        WHERE NOT EXISTS (SELECT 1 FROM request_key k
+        WHERE f.in_session AND NOT EXISTS (SELECT 1 FROM request_key k
                           WHERE k.principal_id = f.principal_id AND k.operation = f.operation AND k.key = f.key)
     ), burnt AS (
         INSERT INTO burnt_code (id, kind, terminal_id, charge_id, expires_at, burnt_at)
@@ -88,7 +91,7 @@ CLAIM_AND_LOAD = Sql("""
         ORDER BY principal_id, operation, key
         ON CONFLICT DO NOTHING RETURNING charge_id
     )
-    SELECT 1 AS kind, at, NULL::bigint AS first, NULL::bigint AS second FROM fresh
+    SELECT 1 AS kind, at, in_session::int::bigint AS first, NULL::bigint AS second FROM fresh
     UNION ALL SELECT 2, a.at, NULL, NULL FROM claimed c JOIN asked a USING (charge_id)
     UNION ALL SELECT 3, u.at, u.amount_minor + u.carried_minor, u.count + u.carried_count
               FROM (SELECT w.at, g.* FROM unnest(:counters::uuid[], :starts::timestamptz[]) WITH ORDINALITY AS w (id, start, at)
@@ -100,9 +103,11 @@ REVOKED = Sql("SELECT id FROM terminal WHERE id = ANY(:terminals) AND state <> '
 
 @dataclass(slots=True)
 class Loaded:
-    """What the claim told: positions (from 0) with a fresh nonce, positions that own their key, usage by window."""
+    """What the claim told: positions (from 0) with a fresh nonce, of those the ones whose session still counts, positions
+    that own their key, usage by window."""
 
     fresh: set[int]
+    in_session: set[int]
     claimed: set[int]
     usage: dict[CounterKey, Used]
     revoked_terminals: set[str]
@@ -130,11 +135,13 @@ async def claim_and_load(
         starts=[key[1] for key in windows],
         now=now,
     )
-    loaded = Loaded(set(), set(), {key: Used() for key in windows}, set())
+    loaded = Loaded(set(), set(), set(), {key: Used() for key in windows}, set())
     any_revoked = False
     for kind, at, first, second in rows:
         if kind == 1:
             loaded.fresh.add(at - 1)
+            if first:
+                loaded.in_session.add(at - 1)
         elif kind == 2:
             loaded.claimed.add(at - 1)
         elif kind == 3:
@@ -280,12 +287,12 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
     )
 
 
-_COLUMNS = """
+CHARGE_COLUMNS = """
     id, circle_id, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id, payer_id,
     credential_id, method, mcc, currency, amount_minor, captured_minor, refunded_minor, state, capture_at_once, delivered,
     void_requested, late, reference, refusal, decided_at, hold_expires_at, finished_at, owed_since
 """
-READ_CHARGES = Sql(f"SELECT {_COLUMNS} FROM charge WHERE id = ANY(:ids)")
+READ_CHARGES = Sql(f"SELECT {CHARGE_COLUMNS} FROM charge WHERE id = ANY(:ids)")
 READ_DEBIT_WAITS = Sql("""
     SELECT cd.charge_id FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id
     WHERE cd.charge_id = ANY(:ids) AND d.state = 'submitted' AND NOT d.unknown

@@ -36,11 +36,16 @@ async def capture_charge(
     """
     async with db.transaction() as conn:
         debit_id = await commit_debit(conn, charge_id, amount_minor=amount_minor, delivered=delivered, actor_id=actor_id)
-    while debit_id is not None:
-        debit_id = (await send_debit(db, adapters, debit_id)).next_debit_id
+    await drive(db, adapters, debit_id)
     async with db.transaction() as conn:
         _, charge = await lock_charge(conn, charge_id)
     return charge
+
+
+async def drive(db: Database, adapters: Adapters, debit_id: str | None) -> None:
+    """Sends a committed debit, and each fallback that a definitive refusal leads to. None: there is nothing to send."""
+    while debit_id is not None:
+        debit_id = (await send_debit(db, adapters, debit_id)).next_debit_id
 
 
 async def commit_debit(

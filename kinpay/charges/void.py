@@ -8,7 +8,7 @@ from __future__ import annotations
 from kinpay.charges.books import lock_charge, rewrite_charge
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Charge
-from kinpay.charges.submit import book_debit, debit_request, mark_unknown, send_debit, void_held
+from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown, void_held
 from kinpay.database.audit import record
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Sql
@@ -66,9 +66,7 @@ async def stop_debit(db: Database, adapters: Adapters, debit_id: str) -> None:
     except (UnknownOutcome, NotExecuted, Misconfigured):
         await mark_unknown(db, debit_id)
         return
-    settlement = await book_debit(db, debit_id, seen)
-    if settlement.next_debit_id is not None:
-        await send_debit(db, adapters, settlement.next_debit_id)
+    await drive(db, adapters, (await book_debit(db, debit_id, seen)).next_debit_id)
 
 
 RUN_OUT = Sql(

@@ -181,3 +181,9 @@ class ProviderUnavailable(KinpayError):
     """The provider could not be reached, or did not give an answer that can be believed; nothing is decided."""
 
     code = "provider-unavailable"
+
+
+class MethodNotOffered(KinpayError):
+    """A way of paying that this house does not offer (yet): it is said, not faked."""
+
+    code = "method-not-offered"

@@ -119,9 +119,14 @@ def _mac(key: bytes, letter: str, payload: bytes) -> bytes:
     return hmac.new(key, letter.encode() + payload, hashlib.sha256).digest()[:_MAC]
 
 
+def moment_of(expires_s: int) -> datetime:
+    """The moment a code lapses, from whole seconds since the epoch."""
+    return datetime.fromtimestamp(expires_s, UTC)
+
+
 def still_good(expires_s: int, now: datetime) -> datetime:
-    """The moment a code lapses (given in whole seconds since the epoch). Raises: CheckCodeExpired once it is past."""
-    moment = datetime.fromtimestamp(expires_s, UTC)
+    """The moment a code lapses. Raises: CheckCodeExpired once it is past."""
+    moment = moment_of(expires_s)
     if now > moment:
         raise CheckCodeExpired()
     return moment

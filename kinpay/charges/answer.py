@@ -1,0 +1,98 @@
+"""A charge as it is told: to the terminal what a till needs, to people of the circle what concerns their money."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from kinpay.charges.charge import ChargeState
+from kinpay.charges.request import Charge
+
+
+class ReasonAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One limit or condition that said no; how much of it was used is told only to the circle, never to a till."""
+
+    code: str
+    at_most: int | None = None
+    at_least: int | None = None
+    used: int | None = None
+    remaining: int | None = None
+    resets_at: datetime | None = None
+
+
+class RefusalAnswer(msgspec.Struct, frozen=True):
+    """Why not, and what would still pass: `possible_now_minor` now (0: nothing), the whole from `again_at` (null: never)."""
+
+    reasons: list[ReasonAnswer]
+    possible_now_minor: int
+    again_at: datetime | None
+
+
+class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A charge. Amounts in minor units of `currency`."""
+
+    id: str
+    state: str
+    amount_minor: int
+    currency: str
+    captured_minor: int
+    refunded_minor: int
+    merchant_id: str
+    terminal_id: str
+    method: str
+    decided_at: datetime
+    hold_expires_at: datetime | None = None
+    finished_at: datetime | None = None
+    reference: str | None = None
+    late: bool = False
+    refusal: RefusalAnswer | None = None
+    circle_id: str | None = None
+    spender_id: str | None = None
+    payer_id: str | None = None
+    mandate_id: str | None = None
+    mcc: str | None = None
+
+
+def told(charge: Charge, *, to_circle: bool) -> ChargeAnswer:
+    """The charge's answer. `to_circle`: with whose money it was and how far the limits are used."""
+    only_circle: dict[str, Any] = {}
+    if to_circle:
+        only_circle = {
+            "circle_id": charge.circle_id,
+            "spender_id": charge.spender_id,
+            "payer_id": charge.payer_id,
+            "mandate_id": charge.mandate_id,
+            "mcc": charge.mcc,
+        }
+    return ChargeAnswer(
+        id=charge.id,
+        state=charge.state.value,
+        amount_minor=charge.amount_minor,
+        currency=charge.currency,
+        captured_minor=charge.captured_minor or 0,
+        refunded_minor=charge.refunded_minor,
+        merchant_id=charge.merchant_id,
+        terminal_id=charge.terminal_id,
+        method=charge.method,
+        decided_at=charge.decided_at,
+        hold_expires_at=charge.hold_expires_at if charge.state is ChargeState.HELD else None,
+        finished_at=charge.finished_at,
+        reference=charge.reference,
+        late=charge.late,
+        refusal=_refusal(charge.refusal, to_circle=to_circle) if charge.refusal else None,
+        **only_circle,
+    )
+
+
+def _refusal(stored: Mapping[str, Any], *, to_circle: bool) -> RefusalAnswer:
+    shown = ("code", "at_most", "at_least", "used", "remaining", "resets_at") if to_circle else ("code", "resets_at")
+    reasons = [{name: reason[name] for name in shown if name in reason} for reason in stored["reasons"]]
+    return msgspec.convert({**stored, "reasons": reasons}, RefusalAnswer)
+
+
+def status_of(charge: Charge) -> int:
+    """202 while the provider's answer is not known yet, 201 otherwise."""
+    return 202 if charge.state is ChargeState.SUBMITTED else 201

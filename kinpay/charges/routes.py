@@ -1,0 +1,227 @@
+"""How charges are asked for, apart from the hot route: capture, void, refund, look."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from kinpay.charges.answer import status_of, told
+from kinpay.charges.history import charges_of_circle, may_see
+from kinpay.charges.reconcile import retry_owed
+from kinpay.charges.refund import refund_charge, send_refund
+from kinpay.charges.request import Charge
+from kinpay.charges.store import read_charges
+from kinpay.charges.submit import commit_debit, drive
+from kinpay.charges.void import void_charge
+from kinpay.database.idempotency import Answer, RequestKey, once
+from kinpay.database.pool import Database
+from kinpay.database.sql import Connection
+from kinpay.primitives.actor import Actor, ActorKind, actor_of, person_of, terminal_of
+from kinpay.primitives.errors import Forbidden, NotFound
+from kinpay.primitives.fields import Amount, Closed, Id, read_key
+from kinpay.primitives.server_keys import ServerKeys
+from kinpay.providers.contract import Adapters
+
+
+class CaptureBody(Closed):
+    """What was handed over; none: everything that was authorised."""
+
+    amount_minor: Amount | None = None
+
+
+class VoidBody(Closed):
+    """Nothing to say."""
+
+
+class RefundBody(Closed):
+    """How much goes back."""
+
+    amount_minor: Amount
+
+
+class ReasonTold(Closed):
+    """See `answer.ReasonAnswer`."""
+
+    code: str
+    at_most: int | None = None
+    at_least: int | None = None
+    used: int | None = None
+    remaining: int | None = None
+    resets_at: datetime | None = None
+
+
+class RefusalTold(Closed):
+    """See `answer.RefusalAnswer`."""
+
+    reasons: list[ReasonTold]
+    possible_now_minor: int
+    again_at: datetime | None
+
+
+class ChargeTold(Closed):
+    """See `answer.ChargeAnswer`; a test holds the two against each other."""
+
+    id: Id
+    state: str
+    amount_minor: int
+    currency: str
+    captured_minor: int
+    refunded_minor: int
+    merchant_id: Id
+    terminal_id: Id
+    method: str
+    decided_at: datetime
+    hold_expires_at: datetime | None = None
+    finished_at: datetime | None = None
+    reference: str | None = None
+    late: bool = False
+    refusal: RefusalTold | None = None
+    circle_id: Id | None = None
+    spender_id: Id | None = None
+    payer_id: Id | None = None
+    mandate_id: Id | None = None
+    mcc: str | None = None
+
+
+class ChargesTold(Closed):
+    """A page of charges, newest first; `after` of the next page, if there is one."""
+
+    charges: list[ChargeTold]
+    after: Id | None
+
+
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=257)]
+_TOLD: dict[int | str, dict[str, Any]] = {
+    201: {"model": ChargeTold, "description": "As it is now."},
+    202: {"model": ChargeTold, "description": "The provider's answer is not known yet: ask again."},
+}
+
+
+def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
+    """The routes of charges."""
+    routes = APIRouter(prefix="/v1", tags=["charges"])
+
+    async def keyed(request: Request, actor: Actor, operation: str, key: str | None) -> RequestKey:
+        body = await request.body()
+        fingerprint = keys.mac("fingerprint", request.url.path.encode(), body)
+        return RequestKey(principal_id=actor.id, operation=operation, key=read_key(key), fingerprint=fingerprint)
+
+    async def present(charge_id: str, actor: Actor, *, replayed: bool = False) -> Response:
+        async with db.connection() as conn:
+            charge = await _seen_by(conn, charge_id, actor)
+        answer = told(charge, to_circle=actor.kind is ActorKind.PERSON)
+        headers = {"Idempotency-Replayed": "true"} if replayed else None
+        return Response(msgspec.json.encode(answer), status_of(charge), headers, "application/json")
+
+    @routes.post("/charges/{charge_id}/capture", responses=_TOLD, status_code=201)
+    async def post_capture(charge_id: Id, body: CaptureBody, request: Request, key: Key = None) -> Response:
+        """A machine reports what it handed over: the payer is debited for that."""
+        actor = terminal_of(request.state)
+
+        async def effect(conn: Connection) -> Answer:
+            await _made_by(conn, charge_id, actor)
+            debit_id = await commit_debit(conn, charge_id, amount_minor=body.amount_minor, delivered=True, actor_id=actor.id)
+            return Answer(201, {"debit_id": debit_id})
+
+        answer = await once(db, await keyed(request, actor, "capture", key), effect)
+        if not answer.replayed:
+            await drive(db, adapters, answer.body["debit_id"])
+        return await present(charge_id, actor, replayed=answer.replayed)
+
+    @routes.post("/charges/{charge_id}/void", responses=_TOLD, status_code=201)
+    async def post_void(charge_id: Id, body: VoidBody, request: Request, key: Key = None) -> Response:
+        """A machine or till gives the charge up: nothing is kept."""
+        actor = terminal_of(request.state)
+        read_key(key)
+        async with db.connection() as conn:
+            await _made_by(conn, charge_id, actor)
+        await void_charge(db, adapters, charge_id, actor_id=actor.id)  # Idempotent by itself: a voided charge stays voided.
+        return await present(charge_id, actor)
+
+    @routes.post("/charges/{charge_id}/refunds", responses=_TOLD, status_code=201)
+    async def post_refund(charge_id: Id, body: RefundBody, request: Request, key: Key = None) -> Response:
+        """The terminal that made the charge, or staff, gives money back to where it came from."""
+        actor = actor_of(request.state)
+
+        async def effect(conn: Connection) -> Answer:
+            await _refundable_by(conn, charge_id, actor)
+            refunds = await refund_charge(conn, charge_id, amount_minor=body.amount_minor, actor_id=actor.id)
+            return Answer(201, {"refund_ids": refunds})
+
+        answer = await once(db, await keyed(request, actor, "refund", key), effect)
+        if not answer.replayed:
+            for refund_id in answer.body["refund_ids"]:
+                await send_refund(db, adapters, refund_id)
+        return await present(charge_id, actor, replayed=answer.replayed)
+
+    @routes.post("/charges/{charge_id}/retry", responses=_TOLD, status_code=201)
+    async def post_retry(charge_id: Id, body: VoidBody, request: Request, key: Key = None) -> Response:
+        """The payer has what is owed tried again now."""
+        actor = person_of(request.state)
+        read_key(key)
+        async with db.connection() as conn:
+            charge = await _seen_by(conn, charge_id, actor)
+        if charge.payer_id != actor.id:
+            raise Forbidden()
+        await retry_owed(db, adapters, charge_id)
+        return await present(charge_id, actor)
+
+    @routes.get("/charges/{charge_id}", response_model=ChargeTold, response_model_exclude_none=True)
+    async def get_charge(charge_id: Id, request: Request) -> Response:
+        """One charge, to the terminal that made it, to its spender and to the payers, approvers and viewers of its circle."""
+        response = await present(charge_id, actor_of(request.state))
+        response.status_code = 200
+        return response
+
+    @routes.get("/circles/{circle_id}/charges", response_model=ChargesTold, response_model_exclude_none=True)
+    async def get_charges(
+        circle_id: Id, request: Request, after: Id | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 50
+    ) -> Response:
+        """A circle's charges, newest first; a spender sees their own."""
+        actor = person_of(request.state)
+        async with db.connection() as conn:
+            charges = await charges_of_circle(conn, circle_id, actor.id, after=after, limit=limit)
+        page = {
+            "charges": [told(charge, to_circle=True) for charge in charges],
+            "after": charges[-1].id if len(charges) == limit else None,
+        }
+        return Response(msgspec.json.encode(page), media_type="application/json")
+
+    return routes
+
+
+async def _find(conn: Connection, charge_id: str) -> Charge:
+    charge = (await read_charges(conn, [charge_id])).get(charge_id)
+    if charge is None:
+        raise NotFound()
+    return charge
+
+
+async def _made_by(conn: Connection, charge_id: str, terminal: Actor) -> Charge:
+    charge = await _find(conn, charge_id)
+    if charge.terminal_id != terminal.id:
+        raise NotFound()
+    return charge
+
+
+async def _refundable_by(conn: Connection, charge_id: str, actor: Actor) -> None:
+    if actor.kind is ActorKind.TERMINAL:
+        await _made_by(conn, charge_id, actor)
+        return
+    charge = await _find(conn, charge_id)
+    if not actor.staff_roles & {"owner", "support"} or charge.operator_id != actor.operator_id:
+        raise NotFound()
+
+
+async def _seen_by(conn: Connection, charge_id: str, actor: Actor) -> Charge:
+    if actor.kind is ActorKind.TERMINAL:
+        return await _made_by(conn, charge_id, actor)
+    charge = await _find(conn, charge_id)
+    if actor.staff_roles & {"owner", "support"} and charge.operator_id == actor.operator_id:
+        return charge
+    if not await may_see(conn, charge, actor.id):
+        raise NotFound()
+    return charge
