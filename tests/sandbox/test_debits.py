@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
+from kinpay_sandbox.person import BankCustomer
 from kinpay_sandbox.remote import BankControl
-from tests.sandbox.asking import Answer, Operator, fresh, new_customer, new_operator, until
+from tests.sandbox.asking import PASSWORD, Operator, fresh, new_customer, new_operator, until
 
 
 async def balance(control: BankControl, login: str) -> int:
@@ -21,7 +21,7 @@ async def bookings(control: BankControl, key: str) -> list[tuple[str, int]]:
 
 async def test_64_debits_at_once_under_one_key_are_one(operator: Operator, control: BankControl, payer: str) -> None:
     order = operator.order(await operator.agreement(payer), 1400)
-    answers = await asyncio.gather(*(operator.call("POST", "/v1/debits", order) for _ in range(64)))
+    answers = await operator.at_once([("POST", "/v1/debits", order)] * 64)
     assert len({answer.body for answer in answers}) == 1
     assert answers[0].json["state"] == "succeeded"
     assert await bookings(control, order["key"]) == [("succeeded", 1)]
@@ -48,9 +48,15 @@ async def test_keys_belong_to_their_client(operator: Operator, control: BankCont
 
 
 async def test_nobody_is_overdrawn_however_many_debits_come_at_once(operator: Operator, control: BankControl) -> None:
+    # Each debit under an agreement of its own, so that only the lock on the account can keep them apart.
     payer = await new_customer(control, balance_minor=1000)
-    agreements = [await operator.agreement(payer) for _ in range(2)]
-    debits = await asyncio.gather(*(operator.debit(agreements[n % 2], 300) for n in range(20)))
+    asked = [await operator.call("POST", "/v1/agreements", operator.terms(payer)) for _ in range(20)]
+    async with BankCustomer(operator.base_url, payer, PASSWORD) as person:
+        for one in asked:
+            await person.agree(one.json["approve_url"])
+    answers = await operator.at_once([("POST", "/v1/debits", operator.order(one.json["agreement_id"], 300)) for one in asked])
+    assert {answer.status for answer in answers} == {200}
+    debits = [answer.json for answer in answers]
     assert sorted(one["state"] for one in debits) == ["failed"] * 17 + ["succeeded"] * 3
     assert {one["failure"]["code"] for one in debits if one["failure"]} == {"insufficient_funds"}
     assert await balance(control, payer) == 100
@@ -60,7 +66,8 @@ async def test_the_agreements_own_limits_hold(operator: Operator, control: BankC
     limits = {"per_debit_minor": 500, "per_day_minor": 1200, "currency": "CNY"}
     agreement_id = await operator.agreement(payer, limits=limits)
     assert (await operator.debit(agreement_id, 501))["failure"] == {"code": "limit_exceeded"}
-    debits = await asyncio.gather(*(operator.debit(agreement_id, 400) for _ in range(10)))
+    answers = await operator.at_once([("POST", "/v1/debits", operator.order(agreement_id, 400)) for _ in range(10)])
+    debits = [answer.json for answer in answers]
     assert sum(one["state"] == "succeeded" for one in debits) == 3
     assert {one["failure"]["code"] for one in debits if one["failure"]} == {"limit_exceeded"}
     # A pending debit uses the day; giving it up gives the day back.
@@ -121,20 +128,21 @@ async def test_a_cancel_closes_a_key_that_never_came(operator: Operator, control
 
 async def test_a_cancel_that_races_its_debit_has_one_end(operator: Operator, control: BankControl, payer: str) -> None:
     agreement_id = await operator.agreement(payer)
-    ends = []
-
-    async def race() -> None:
-        order = operator.order(agreement_id, 10)
-        calls = [operator.call("POST", "/v1/debits", order), operator.call("POST", f"/v1/debits/by-key/{order['key']}/cancel")]
-        debited, cancelled = await asyncio.gather(*calls)
-        paid = debited.json["state"] == "succeeded"
-        assert cancelled.json["state"] == ("succeeded" if paid else "cancelled")
-        assert await bookings(control, order["key"]) == [("succeeded", 1) if paid else ("cancelled", 0)]
-        ends.append(paid)
-
-    for _ in range(4):
-        await asyncio.gather(*(race() for _ in range(8)))
-    assert await balance(control, payer) == 100_000 - 10 * sum(ends)
+    orders = [operator.order(agreement_id, 10) for _ in range(16)]
+    calls: list[tuple[str, str, object]] = []
+    for number, order in enumerate(orders):
+        pair = [("POST", "/v1/debits", order), ("POST", f"/v1/debits/by-key/{order['key']}/cancel", None)]
+        calls += pair if number % 2 else pair[::-1]
+    answers = await operator.at_once(calls)
+    paid = 0
+    for number, order in enumerate(orders):
+        pair_of = answers[2 * number : 2 * number + 2]
+        debited, cancelled = pair_of if number % 2 else pair_of[::-1]
+        succeeded = debited.json["state"] == "succeeded"
+        assert cancelled.json["state"] == ("succeeded" if succeeded else "cancelled")
+        assert await bookings(control, order["key"]) == [("succeeded", 1) if succeeded else ("cancelled", 0)]
+        paid += succeeded
+    assert await balance(control, payer) == 100_000 - 10 * paid
 
 
 async def test_a_finished_debit_cannot_be_cancelled(operator: Operator, payer: str) -> None:
@@ -160,7 +168,9 @@ async def test_a_pending_debit_holds_its_money_until_it_ends(operator: Operator,
 async def test_refunds_in_parts_never_exceed_the_debit(operator: Operator, control: BankControl, payer: str) -> None:
     debit = await operator.debit(await operator.agreement(payer), 1000)
     assert (await operator.refund(debit["key"], 300))["state"] == "succeeded"
-    refunds = await asyncio.gather(*(operator.refund(debit["key"], 200) for _ in range(8)))
+    body = {"debit_key": debit["key"], "amount_minor": 200, "currency": "CNY"}
+    answers = await operator.at_once([("POST", "/v1/refunds", {"key": fresh("R")} | body) for _ in range(8)])
+    refunds = [answer.json for answer in answers]
     assert sum(one["state"] == "succeeded" for one in refunds) == 3
     assert {one["failure"]["code"] for one in refunds if one["failure"]} == {"over_refund"}
     told = (await operator.call("GET", f"/v1/debits/by-key/{debit['key']}")).json
@@ -172,7 +182,7 @@ async def test_a_refund_happens_once_per_key(operator: Operator, control: BankCo
     agreement_id = await operator.agreement(payer)
     debit = await operator.debit(agreement_id, 1000)
     body = {"key": fresh("R"), "debit_key": debit["key"], "amount_minor": 10, "currency": "CNY"}
-    answers: list[Answer] = await asyncio.gather(*(operator.call("POST", "/v1/refunds", body) for _ in range(16)))
+    answers = await operator.at_once([("POST", "/v1/refunds", body)] * 16)
     assert len({answer.body for answer in answers}) == 1
     assert await balance(control, payer) == 100_000 - 990
     other = await operator.call("POST", "/v1/refunds", body | {"amount_minor": 11})
