@@ -207,22 +207,21 @@ class FileChannel:
             os.close(handle)
 
 
-def read_channel(setting: str, *, demo: bool, secret: Sealed[bytes] | None = None) -> Channel:
-    """The channel that a setting names: `command:/path/program argument …`, `webhook:https://…` or, in the demo, `file:/path`.
+def channel_of(kind: str, target: str, *, demo: bool, secret: Sealed[bytes] | None = None) -> Channel:
+    """The channel that the settings name: `command` and a command line, `webhook` and an address, or, in the demo, `file`.
 
-    `secret`: what a webhook is signed with.
+    `secret`: what a webhook is signed with, at least 24 bytes.
 
     Raises: ValueError, fit to be shown, for anything else.
     """
-    kind, _, rest = setting.partition(":")
-    if kind == "command" and (command := tuple(shlex.split(rest))):
+    if kind == "command" and (command := tuple(shlex.split(target))):
         return CommandChannel(command)
-    if kind == "webhook" and rest:
+    if kind == "webhook" and target:
         if secret is None:
             raise ValueError("a webhook for codes needs a secret")
-        return WebhookChannel(rest, secret)
-    if kind == "file" and rest:
+        return WebhookChannel(target, secret)
+    if kind == "file" and target:
         if not demo:
             raise ValueError("a channel that writes codes to a file exists only in the demo")
-        return FileChannel(Path(rest))
-    raise ValueError("a code channel is command:…, webhook:https://… or, in the demo, file:…")
+        return FileChannel(Path(target))
+    raise ValueError("a code channel is a command, a webhook or, in the demo, a file")

@@ -9,13 +9,14 @@ PURPOSES: Final[dict[str, tuple[str, str]]] = {
     "open_account": ("开通账户", "open your account"),
     "circle.invite": ("邀请成员加入圈子", "invite somebody to your circle"),
     "circle.unfreeze": ("解除圈子冻结", "unfreeze your circle"),
+    "circle.time_zone": ("更改圈子时区", "change your circle's time zone"),
     "registration.approve": ("同意为他人付款", "agree to pay for somebody"),
-    "mandate.grant": ("同意为他人付款", "agree to pay for somebody"),
-    "mandate.raise": ("提高付款限额", "raise a spending limit"),
-    "mandate.change": ("更改付款限额", "change a spending limit"),
-    "pool.raise": ("提高共享限额", "raise a shared limit"),
-    "pool.change": ("更改共享限额", "change a shared limit"),
-    "credential.issue": ("发放付款卡", "issue a payment card"),
+    "mandate.terms": ("更改付款限额", "change a spending limit"),
+    "mandate.funding": ("更改扣款账户", "change the account that is debited"),
+    "mandate.resume": ("恢复暂停的付款授权", "let a paused spender pay again"),
+    "pool.terms": ("更改共享限额", "change a shared limit"),
+    "pool.end": ("取消共享限额", "end a shared limit"),
+    "card.issue": ("发放付款卡", "issue a payment card"),
 }
 """By the name of the purpose: what the code does, in Chinese and in English."""
 _OTHER: Final = ("确认一项付款设置的更改", "confirm a change to payments")

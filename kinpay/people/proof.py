@@ -68,9 +68,10 @@ def _require_plain(value: object, *, depth: int) -> None:
         raise Invalid("content_too_deep", field="content")
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            _require_plain(name, depth=_DEPTH)
+            if not isinstance(name, str):
+                raise Invalid("content_not_plain", field="content")
             _require_plain(inner, depth=depth + 1)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for inner in value:
             _require_plain(inner, depth=depth + 1)
     elif isinstance(value, int):
