@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kinpay.primitives.lifecycle import Lifecycle
-
-if TYPE_CHECKING:
-    from kinpay.database.sql import Record
 
 ADULT_YEARS: Final = 18
 """The age of majority, in years (China's Civil Code, article 17; the same in most places we serve)."""
@@ -71,12 +68,6 @@ class Person:
     assisted: bool
     state: PersonState
     created_at: datetime
-
-    @classmethod
-    def read(cls, row: Record) -> Person:
-        """From a row that has exactly these columns, and perhaps more."""
-        given = {field.name: row[field.name] for field in fields(cls)}
-        return cls(**{**given, "state": PersonState(row["state"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from kinpay.database import audit
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
 from kinpay.people.person import Person
+from kinpay.people.store import read_person
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import NotFound
 
@@ -25,4 +26,4 @@ async def change_profile(conn: Connection, actor: Actor, *, locale: str | None, 
     changed = [name for name, value in (("display_name", display_name), ("locale", locale)) if value is not None]
     event = audit.Event("person.changed", actor.id, {"fields": changed}, actor.id)
     await audit.record(conn, actor.operator_id, event, now=now)
-    return Person.read(row)
+    return read_person(row)

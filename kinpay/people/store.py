@@ -5,12 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from kinpay.database import audit
-from kinpay.database.sql import Connection, Sql
+from kinpay.database.sql import Connection, Record, Sql
 from kinpay.people.circle import Circle, Member
 from kinpay.people.lock import LockedCircle, lock_circle, rules_changed
-from kinpay.people.person import Person
+from kinpay.people.person import Person, PersonState
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import account_name
+
+
+def read_person(row: Record) -> Person:
+    """The person that a row with all of their columns describes."""
+    return Person(**{**row, "state": PersonState(row["state"])})
+
 
 PERSON = Sql("""
     SELECT id, operator_id, account, display_name, locale, birth_date, assisted, state, created_at
@@ -21,7 +27,7 @@ PERSON = Sql("""
 async def person_row(conn: Connection, person_id: str) -> Person | None:
     """The person of that id, in whatever state, or None."""
     row = await PERSON.row(conn, person_id=person_id)
-    return None if row is None else Person.read(row)
+    return None if row is None else read_person(row)
 
 
 BY_ACCOUNT = Sql("""
@@ -38,7 +44,7 @@ async def find_by_account(conn: Connection, operator_id: str, account: str) -> P
         # Not a possible name, so nobody's; asked all the same, because every failure must take the same steps.
         wanted = ""
     row = await BY_ACCOUNT.row(conn, operator_id=operator_id, account=wanted)
-    return None if row is None else Person.read(row)
+    return None if row is None else read_person(row)
 
 
 MEMBER_ROLES = Sql("""
