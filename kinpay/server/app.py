@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -36,11 +35,11 @@ class HotRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an application is made of. `hot` is keyed by (method, path)."""
+    """What an application is made of. `hot` is keyed by (method, path); `unparsed` are the callbacks' paths."""
 
     routers: Sequence[APIRouter]
     checks: Checks
-    hot: Mapping[tuple[str, str], HotRoute] = MappingProxyType({})
+    hot: Mapping[tuple[str, str], HotRoute] = field(default_factory=dict)
     unparsed: Callable[[str], bool] = lambda _: False
     https: bool = False
     limits: Limits | None = None
@@ -84,5 +83,5 @@ def build(parts: Parts) -> App:
         return Response(document[0], media_type="application/json")
 
     edge.add_route("/openapi.json", openapi, include_in_schema=False)
-    known = Authentication(edge, parts.checks)
+    known = Authentication(edge, parts.checks, skip=parts.unparsed)
     return Front(Guard(Dispatch(parts.hot, known), unparsed=parts.unparsed, limits=parts.limits), https=parts.https)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from kinpay.primitives.errors import KinpayError
-from kinpay.server.asgi import App, Message, Receive, Scope, Send, state
+from kinpay.server.asgi import App, Message, Receive, Scope, Send, header, state
 
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 20
 READ_TIMEOUT_S: Final = 10.0
 MAX_TARGET_BYTES: Final = 2048
+MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
+DRAIN_S: Final = 1.0
 _MAX_DIGITS: Final = 19
 
 _ONCE: Final = frozenset(
@@ -76,7 +79,12 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises: the errors above; `server/front.py` answers them."""
         check_head(scope)
-        body = await read_body(scope, receive, self._limits)
+        try:
+            body = await read_body(scope, receive, self._limits)
+        except BodyTooLarge:
+            if header(scope, b"expect") is None:
+                await drain(receive)
+            raise
         if body and not self._unparsed(scope["path"]):
             check_media_type(scope)
             check_json(body)
@@ -120,6 +128,18 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
             raise BodyTooLarge(limit_bytes=limits.body_bytes)
         return bytes(body)
     return await _read_parts(first.get("body", b""), receive, limits)
+
+
+async def drain(receive: Receive) -> None:
+    """Lets a client that is still talking finish, within bounds: hung up on, many would never read the answer."""
+    left = MAX_DRAIN_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 async def _read_parts(first: bytes, receive: Receive, limits: Limits) -> bytes:

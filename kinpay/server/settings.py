@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from kinpay.people.channel import Channel, channel_of
+from kinpay.primitives.sealed import Sealed
+
 PREFIX: Final = "KINPAY_"
+_SECRET_CHARS: Final = 24
 CONFIG: Final = "KINPAY_CONFIG"
 
 
@@ -24,14 +28,6 @@ class SettingsWrong(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-@dataclass(frozen=True, slots=True)
-class CodeChannel:
-    """How one-time codes leave. `target` is a command line, an https address or a file."""
-
-    kind: Literal["command", "webhook", "file"]
-    target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +41,8 @@ class Settings:
     host: str
     port: int
     public_url: str | None
-    code_channel: CodeChannel | None
+    code_channel: str | None
+    code_webhook_secret: Sealed[bytes] | None
     demo: bool
     worker: Literal["inside", "apart"]
     max_connections: int
@@ -138,21 +135,16 @@ def _switch(text: str) -> bool:
     return text == "1"
 
 
-def _code_channel(text: str) -> CodeChannel | None:
+def _optional(text: str) -> str | None:
+    return text or None
+
+
+def _secret(text: str) -> Sealed[bytes] | None:
     if not text:
         return None
-    kind, separator, target = text.partition(":")
-    if not separator or not target:
-        raise ValueError("write command:PROGRAM …, webhook:https://…, or (only with KINPAY_DEMO=1) file:/PATH")
-    if kind == "command":
-        return CodeChannel("command", target)
-    if kind == "webhook":
-        if urlsplit(target).scheme != "https":
-            raise ValueError("a webhook must be an https address, because it carries codes")
-        return CodeChannel("webhook", target)
-    if kind == "file":
-        return CodeChannel("file", str(_path(target)))
-    raise ValueError("the channel is command:, webhook: or file:")
+    if len(text) < _SECRET_CHARS:
+        raise ValueError(f"write at least {_SECRET_CHARS} characters")
+    return Sealed(text.encode())
 
 
 def _default_home() -> str:
@@ -207,7 +199,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "(signed), or `file:/PATH`, which writes codes down readably and is allowed only with `KINPAY_DEMO=1`. "
         "`serve` and `worker` refuse to start without one.",
         "",
-        _code_channel,
+        _optional,
+    ),
+    Setting(
+        "code_webhook_secret",
+        "What a `webhook:` channel signs its requests with, at least 24 characters; the receiver needs the same.",
+        "",
+        _secret,
+        secret=True,
     ),
     Setting("demo", "`1` on a machine where nothing is real: allows what must never be allowed elsewhere.", "0", _switch),
     Setting(
@@ -246,6 +245,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         text = home if setting.field == "home" else given.get(setting.name, "").strip()
+        if not text and "$KINPAY_HOME" in setting.default and "home" not in values:
+            continue  # Only follows from what was complained of already.
         text = text or setting.default.replace("$KINPAY_HOME", home)
         try:
             values[setting.field] = setting.read(text)
@@ -263,9 +264,18 @@ _NAMES: Final = frozenset(setting.name for setting in SETTINGS)
 
 
 def _check_together(values: Mapping[str, Any], problems: list[str]) -> None:
-    channel = values["code_channel"]
-    if channel is not None and channel.kind == "file" and not values["demo"]:
-        problems.append("KINPAY_CODE_CHANNEL: file: shows codes to whoever reads it; it needs KINPAY_DEMO=1.")
+    if values["code_channel"] is None:
+        return
+    try:
+        open_channel(values["code_channel"], demo=values["demo"], secret=values["code_webhook_secret"])
+    except ValueError as error:
+        problems.append(f"KINPAY_CODE_CHANNEL: {error}.")
+
+
+def open_channel(text: str, *, demo: bool, secret: Sealed[bytes] | None) -> Channel:
+    """The channel that `KINPAY_CODE_CHANNEL` names. Raises: ValueError with what is wrong with it."""
+    kind, _, target = text.partition(":")
+    return channel_of(kind, target, demo=demo, secret=secret)
 
 
 def _from_file(path: str, problems: list[str]) -> dict[str, str]:
@@ -312,8 +322,8 @@ def _written(setting: Setting, value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "1" if value else "0"
-    if isinstance(value, CodeChannel):
-        return f"{value.kind}:{value.target}"
+    if isinstance(value, Sealed):
+        return "…"
     return _without_password(str(value)) if setting.secret else str(value)
 
 
