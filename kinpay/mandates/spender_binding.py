@@ -89,6 +89,14 @@ async def drop_spender(conn: Connection, agreement: Agreement, spender_id: str, 
         await enqueue_binding(conn, UNBIND_TOPIC, agreement, spender_id, now=now)
 
 
+async def want_again(conn: Connection, agreement: Agreement, spender_id: str, *, now: datetime) -> None:
+    """Has the provider asked to bind a spender whose removal there crossed a new consent here."""
+    states = [str(SpenderState.WANTED), str(SpenderState.BOUND)]
+    if await _mark(conn, agreement, spender_id, states, SpenderState.WANTED, now=now):
+        await note_spender(conn, agreement, spender_id, "spender_wanted", now=now)
+        await enqueue_binding(conn, BIND_TOPIC, agreement, spender_id, now=now)
+
+
 WANTED = Sql("""
     SELECT spender_id FROM agreement_spender WHERE agreement_id = :agreement_id AND state = 'wanted'
     ORDER BY changed_at, spender_id
