@@ -16,7 +16,7 @@ from kinpay.primitives.errors import Busy
 
 log = logging.getLogger(__name__)
 
-NOW = Sql("SELECT clock_timestamp()")
+NOW = Sql("SELECT kinpay_now()")
 
 
 class Database:

@@ -1,0 +1,44 @@
+# Everything a machine needs is installed into .venv from the lock file; no other set-up exists.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench kill simulate lock schema documents clean install
+
+demo: install            ## a circle's story, from the first scan to the month's total; ONCE=1 ends by itself
+	@$(BIN)/kinpay demo $(if $(ONCE),--once)
+
+test: install check      ## every test, on a private PostgreSQL
+	@$(BIN)/python -m pytest $(if $(CI),-n 2) $(ARGS)
+
+check: install           ## style, types, floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: install           ## authorisations beside pgbench TPC-B and a naive implementation, in one run
+	@$(BIN)/python -m bench $(ARGS)
+
+kill: install            ## kill -9 under load, many times: make kill ARGS="--kills 50"
+	@$(BIN)/python -m tests.simulation.kill $(ARGS)
+
+documents: install       ## writes the generated pages of docs/ anew
+	@$(BIN)/python -m kinpay.cli.documents
+
+lock:                    ## writes the lock file anew (needs pip-tools)
+	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe \
+	  --all-build-deps --extra dev -o requirements.lock pyproject.toml
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kinpay needs Python 3.11 or newer")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:                   ## removes what was installed and built
+	rm -rf $(VENV) build *.egg-info
