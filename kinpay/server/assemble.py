@@ -1,0 +1,171 @@
+"""Which routes, tasks and errands there are: three lists, to be read from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from fastapi import APIRouter
+
+from kinpay.biometrics.enrol import KEY_TASK, destroy_key, sweep_keys
+from kinpay.charges import hot
+from kinpay.charges.hot import ChargeEndpoint, Doors, described
+from kinpay.charges.reconcile import reconcile_debits, reconcile_refunds, retry_arrears
+from kinpay.charges.routes import router as charge_routes
+from kinpay.charges.void import void_run_out
+from kinpay.database.pool import database_now
+from kinpay.mandates.agreement_store import due_agreements
+from kinpay.mandates.bind_spender import bind_spender_at_provider, unbind_spender_at_provider
+from kinpay.mandates.end_agreement import end_at_provider
+from kinpay.mandates.pin import check_pin
+from kinpay.mandates.sign_agreement import ACTIVE_TOPIC, CLOSED_TOPIC, END_TOPIC, refresh_agreement
+from kinpay.mandates.spender_binding import BIND_TOPIC, BOUND_TOPIC, UNBIND_TOPIC
+from kinpay.people import code
+from kinpay.people.channel import CodeNotSent, send_code
+from kinpay.people.prune import prune
+from kinpay.people.routes import router as people_routes
+from kinpay.people.sign_in import authenticate_person
+from kinpay.primitives.actor import Actor
+from kinpay.registrations.authorize import carry_agreement
+from kinpay.registrations.captured import command_finished
+from kinpay.registrations.expire import expire_provisional, expire_registrations
+from kinpay.registrations.routes import router as registration_routes
+from kinpay.server import callbacks, health, live
+from kinpay.server.app import HotRoute, Parts, build
+from kinpay.server.asgi import App
+from kinpay.server.auth import Checks
+from kinpay.server.house import House
+from kinpay.terminals.authenticate import SignedRequest, authenticate_terminal, check_signature
+from kinpay.terminals.routes import router as terminal_routes
+from kinpay.terminals.session import prune_sessions
+from kinpay.terminals.signature import RequestParts
+from kinpay.worker.schedule import Errand
+from kinpay.worker.tasks import Message, Task, Tasks
+
+AGREEMENTS_AT_ONCE = 50
+KEYS_KEPT = timedelta(hours=1)
+
+
+def application(house: House) -> App:
+    """The HTTP side."""
+
+    async def person(token: str) -> Actor | None:
+        return await authenticate_person(house.db, token)
+
+    async def terminal(parts: RequestParts) -> Actor | None:
+        return await authenticate_terminal(house.db, parts, sessions=house.sessions)
+
+    operation, schemas = described()
+    return build(
+        Parts(
+            routers=routers(house),
+            checks=Checks(person=person, terminal=terminal),
+            hot={("POST", hot.PATH): HotRoute(_charge_endpoint(house), operation, schemas)},
+            unparsed=callbacks.is_callback,
+            https=house.public_url.startswith("https:"),
+        )
+    )
+
+
+def routers(house: House) -> Sequence[APIRouter]:
+    """Every route but the hot one."""
+    db, keys, codes = house.db, house.keys, house.codes
+
+    async def person(token: str) -> Actor | None:
+        return await authenticate_person(db, token)
+
+    return [
+        health.router(db),
+        people_routes(db, keys=keys),
+        terminal_routes(db, keys=keys, codes=codes, public_url=house.public_url, finished=command_finished),
+        registration_routes(
+            db, keys=keys, codes=codes, keyring=house.keyring, providers=house.providers, public_url=house.public_url
+        ),
+        charge_routes(db, keys=keys, adapters=house.providers),
+        callbacks.router(house.callbacks),
+        live.router(db, board=house.board, signed_in=person),
+    ]
+
+
+def _charge_endpoint(house: House) -> ChargeEndpoint:
+    async def terminal(parts: RequestParts) -> SignedRequest:
+        return await check_signature(parts, house.sessions)
+
+    async def person(token: str) -> Actor | None:
+        return await authenticate_person(house.db, token)
+
+    async def pin(credential_id: str, given: str | None) -> None:
+        await check_pin(house.db, house.keys, credential_id, given or "")
+
+    doors = Doors(terminal=terminal, person=person, pin=pin)
+    return ChargeEndpoint(house.db, house.batcher, keys=house.keys, codes=house.codes, adapters=house.providers, doors=doors)
+
+
+def tasks(house: House) -> Tasks:
+    """What each topic of the outbox asks for."""
+    db, providers = house.db, house.providers
+
+    async def send(message: Message) -> None:
+        if house.channel is None:
+            raise CodeNotSent("no channel is configured")
+        async with db.connection() as conn:
+            now = await database_now(conn)
+        await send_code(message, house.channel, house.keys, now=now)
+
+    async def destroy(message: Message) -> None:
+        body = message.body
+        await destroy_key(db, house.keyring, template_id=message.subject_id, key_id=body["key_id"], lane=body["lane"])
+
+    async def carry(message: Message) -> None:
+        await carry_agreement(db, house.keyring, agreement_id=message.subject_id)
+
+    async def end(message: Message) -> None:
+        await end_at_provider(db, providers, message.subject_id)
+
+    async def bind(message: Message) -> None:
+        await bind_spender_at_provider(db, providers, message.subject_id, message.body["spender_id"])
+
+    async def unbind(message: Message) -> None:
+        await unbind_spender_at_provider(db, providers, message.subject_id, message.body["spender_id"])
+
+    every: dict[str, Task] = {
+        code.TOPIC: send,
+        KEY_TASK: destroy,
+        ACTIVE_TOPIC: carry,
+        CLOSED_TOPIC: carry,
+        BOUND_TOPIC: carry,
+        END_TOPIC: end,
+        BIND_TOPIC: bind,
+        UNBIND_TOPIC: unbind,
+    }
+    return every
+
+
+def errands(house: House) -> Sequence[Errand]:
+    """What is due by time alone."""
+    db, providers, keyring = house.db, house.providers, house.keyring
+
+    async def agreements() -> None:
+        async with db.connection() as conn:
+            due = await due_agreements(conn, limit=AGREEMENTS_AT_ONCE)
+        for agreement_id in due:
+            await refresh_agreement(db, providers, agreement_id, public_url=house.public_url)
+
+    async def stray_keys() -> None:
+        async with db.connection() as conn:
+            now = await database_now(conn)
+        await sweep_keys(db, keyring, older_than=now - KEYS_KEPT)
+
+    return [
+        Errand(name="void what ran out", every_s=1, run=lambda: void_run_out(db)),
+        Errand(name="ask about debits", every_s=2, run=lambda: reconcile_debits(db, providers)),
+        Errand(name="ask about refunds", every_s=5, run=lambda: reconcile_refunds(db, providers)),
+        Errand(name="apply callbacks", every_s=5, run=house.callbacks.catch_up),
+        Errand(name="ask about agreements", every_s=5, run=agreements),
+        Errand(name="expire registrations", every_s=10, run=lambda: expire_registrations(db, keyring)),
+        Errand(name="destroy provisional templates", every_s=10, run=lambda: expire_provisional(db, keyring)),
+        Errand(name="retry what is owed", every_s=60, run=lambda: retry_arrears(db, providers)),
+        Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
+        Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
+        Errand(name="destroy stray keys", every_s=3600, run=stray_keys),
+    ]

@@ -1,0 +1,77 @@
+"""What a process holds open while it works: one of each, made here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kinpay.biometrics.keyring import FolderKeyring, Keyring
+from kinpay.charges.batch import Batcher
+from kinpay.database.pool import Database
+from kinpay.people.channel import Channel
+from kinpay.primitives.server_keys import ServerKeys
+from kinpay.server.callbacks import Callbacks
+from kinpay.server.learn import Learner
+from kinpay.server.live import NoticeBoard
+from kinpay.server.provider_accounts import ProviderAccounts
+from kinpay.server.secret_file import read_keys
+from kinpay.server.settings import Settings, open_channel
+from kinpay.terminals.codes import Codes
+from kinpay.terminals.session import TerminalSessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """Everything that routes, tasks and commands stand on. `channel` is None where none was configured."""
+
+    settings: Settings
+    public_url: str
+    db: Database
+    keys: ServerKeys
+    codes: Codes
+    keyring: Keyring
+    providers: ProviderAccounts
+    sessions: TerminalSessions
+    batcher: Batcher
+    callbacks: Callbacks
+    board: NoticeBoard
+    channel: Channel | None
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, database_url: str, *, public_url: str) -> AsyncIterator[House]:
+    """Opens everything on a database whose schema is current, and closes it at the end.
+
+    Raises: SettingsWrong for a missing or bad secret; Busy when the database cannot be reached.
+    """
+    keys = read_keys(settings.secret_file, may_create=settings.embedded)
+    keyring = FolderKeyring.open(settings.keyring, keys)
+    db = await Database.open(database_url, max_connections=settings.max_connections)
+    providers = ProviderAccounts(db, keys, timeout_s=settings.provider_timeout_s)
+    batcher = Batcher(db)
+    try:
+        yield House(
+            settings=settings,
+            public_url=public_url,
+            db=db,
+            keys=keys,
+            codes=Codes(keys),
+            keyring=keyring,
+            providers=providers,
+            sessions=TerminalSessions(db, keys),
+            batcher=batcher,
+            callbacks=Callbacks(db, providers, Learner(db, providers, keyring).learn),
+            board=NoticeBoard(),
+            channel=_channel(settings),
+        )
+    finally:
+        await batcher.close()
+        await providers.close()
+        await db.close()
+
+
+def _channel(settings: Settings) -> Channel | None:
+    if settings.code_channel is None:
+        return None
+    return open_channel(settings.code_channel, demo=settings.demo, secret=settings.code_webhook_secret)

@@ -1,0 +1,213 @@
+"""A process from its start to its end: the database, the house, HTTP and the background work, and a calm way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import uvicorn
+
+from kinpay.database.migrate import SchemaMismatch, is_current, migrate
+from kinpay.server.asgi import App
+from kinpay.server.assemble import application, errands, tasks
+from kinpay.server.embedded import Place, find_database
+from kinpay.server.house import House, open_house
+from kinpay.server.live import CHANNEL
+from kinpay.server.settings import Settings, SettingsWrong
+from kinpay.worker.listen import Listener
+from kinpay.worker.run import Worker
+from kinpay.worker.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+GRACE_S: Final = 15
+"""How long requests and messages under way may take to finish once the process is asked to stop."""
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Runs the server until SIGTERM or SIGINT; `announce` gets its address once it answers.
+
+    Raises: SettingsWrong, SchemaMismatch, ClusterError, Busy, OSError (the port is taken).
+    """
+    _want_channel(settings)
+    with _listening(settings) as (listening, url):
+        async with _house(settings, public_url=settings.public_url or url) as house:
+            server = _Server(application(house))
+            stopping = _on_signals(server.ask_to_exit, house.board.close)
+            background = Background(house, work=settings.worker == "inside")
+            async with asyncio.TaskGroup() as group:
+                helping = group.create_task(background.run())
+                group.create_task(_announce(server, f"kinpay ready on {url}", announce))
+                await server.serve(sockets=[listening])
+                stopping()
+                background.stop()
+                await _patiently(helping)
+
+
+async def work(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Runs the background work alone until SIGTERM or SIGINT. Raises: as `serve`."""
+    _want_channel(settings)
+    async with _house(settings, public_url=settings.public_url or _default_url(settings.host, settings.port)) as house:
+        background = Background(house, work=True)
+        stopped = asyncio.Event()
+        ignore = _on_signals(stopped.set)
+        async with asyncio.TaskGroup() as group:
+            helping = group.create_task(background.run())
+            announce("kinpay worker ready")
+            await stopped.wait()
+            ignore()
+            background.stop()
+            await _patiently(helping)
+
+
+@asynccontextmanager
+async def _house(settings: Settings, *, public_url: str) -> AsyncIterator[House]:
+    place = await asyncio.to_thread(find_database, settings)
+    try:
+        await prepare_schema(settings, place)
+        async with open_house(settings, place.url, public_url=public_url) as house:
+            await _check_schema(house)
+            yield house
+    finally:
+        await asyncio.to_thread(place.leave)
+
+
+async def prepare_schema(settings: Settings, place: Place) -> None:
+    """Brings our own database's schema up to date; somebody else's waits for `kinpay migrate`."""
+    if settings.embedded:
+        for name in await migrate(place.url):
+            log.info("migrated", extra={"migration": name})
+
+
+async def _check_schema(house: House) -> None:
+    async with house.db.connection() as conn:
+        if not await is_current(conn):
+            raise SchemaMismatch(reason="not_current")
+
+
+class Background:
+    """Listening for wake-ups, and, where this process does it, the outbox and the schedule."""
+
+    def __init__(self, house: House, *, work: bool) -> None:
+        self._hearing: asyncio.Task[None] | None = None
+        self._listener = Listener(house.db)
+        self._listener.on(CHANNEL, house.board.heard)
+        self._worker = Worker(house.db, tasks(house)) if work else None
+        self._schedule = Schedule(house.db, errands(house)) if work else None
+        if self._worker is not None:
+            self._listener.on("outbox", self._worker.wake)
+
+    async def run(self) -> None:
+        """Works until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            hearing = self._hearing = group.create_task(self._listener.run())
+            working = [group.create_task(part.run()) for part in (self._worker, self._schedule) if part is not None]
+            if working:
+                await asyncio.wait(working)
+                hearing.cancel()
+
+    def stop(self) -> None:
+        """Begins nothing more; what is under way is finished."""
+        for part in (self._worker, self._schedule):
+            if part is not None:
+                part.stop()
+        if self._worker is None and self._hearing is not None:
+            self._hearing.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our way of stopping: it would raise the signal again after its own, before we have closed anything."""
+
+    def __init__(self, app: App) -> None:
+        config: Any = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=GRACE_S,
+            backlog=2048,
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to us."""
+        yield
+
+    def ask_to_exit(self) -> None:
+        """Takes no new connections and finishes what is under way."""
+        self.should_exit = True
+
+
+async def _announce(server: _Server, text: str, announce: Callable[[str], None]) -> None:
+    # uvicorn tells nobody when it is ready.
+    while not server.started:
+        if server.should_exit:
+            return
+        await asyncio.sleep(0.02)
+    announce(text)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
+    """Takes the port before anything else, so that a port that is taken starts nothing."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    try:
+        yield listening, _default_url(settings.host, listening.getsockname()[1])
+    finally:
+        listening.close()
+
+
+def _default_url(host: str, port: int) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104  compared with, not bound to
+        host = "localhost"
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def _on_signals(*calls: Callable[[], None]) -> Callable[[], None]:
+    """Calls them at the first SIGTERM or SIGINT; the returned function lets a second one end the process as usual."""
+    loop = asyncio.get_running_loop()
+
+    def heard() -> None:
+        log.info("stopping")
+        for call in calls:
+            call()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heard)
+
+    def ignore() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    return ignore
+
+
+async def _patiently(task: asyncio.Task[None]) -> None:
+    _, late = await asyncio.wait([task], timeout=GRACE_S)
+    if late:
+        log.warning("background work did not finish in time; its leases will run out")
+        task.cancel()
+
+
+def _want_channel(settings: Settings) -> None:
+    if settings.code_channel is None:
+        raise SettingsWrong(
+            [
+                "KINPAY_CODE_CHANNEL: nobody could sign in without one. Write command:PROGRAM, webhook:https://…, or, where "
+                "nothing is real, KINPAY_DEMO=1 and file:/PATH."
+            ]
+        )
