@@ -18,6 +18,7 @@ from kinpay.mandates.agreement_store import due_agreements
 from kinpay.mandates.bind_spender import bind_spender_at_provider, unbind_spender_at_provider
 from kinpay.mandates.end_agreement import end_at_provider
 from kinpay.mandates.pin import check_pin
+from kinpay.mandates.routes import router as mandate_routes
 from kinpay.mandates.sign_agreement import ACTIVE_TOPIC, CLOSED_TOPIC, END_TOPIC, refresh_agreement
 from kinpay.mandates.spender_binding import BIND_TOPIC, BOUND_TOPIC, UNBIND_TOPIC
 from kinpay.people import code
@@ -78,6 +79,7 @@ def routers(house: House) -> Sequence[APIRouter]:
         health.router(db),
         people_routes(db, keys=keys),
         terminal_routes(db, keys=keys, codes=codes, public_url=house.public_url, finished=command_finished),
+        mandate_routes(db, keys=keys, codes=codes, providers=house.providers, public_url=house.public_url),
         registration_routes(
             db, keys=keys, codes=codes, keyring=house.keyring, providers=house.providers, public_url=house.public_url
         ),

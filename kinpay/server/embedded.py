@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+
+import asyncpg
 
 import kinpay_postgres
 from kinpay.server.settings import Settings
@@ -19,10 +22,24 @@ class Place:
     url: str
     ours: Cluster | None = None
 
-    def leave(self) -> None:
-        """Stops the cluster if this process started it."""
-        if self.ours is not None:
-            kinpay_postgres.stop(self.ours)
+    async def leave(self) -> None:
+        """Stops the cluster if this process started it and nobody else has come to use it since."""
+        if self.ours is not None and not await _is_used(self.url):
+            await asyncio.to_thread(kinpay_postgres.stop, self.ours)
+
+
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+
+
+async def _is_used(url: str) -> bool:
+    try:
+        conn = await asyncpg.connect(url, timeout=10)
+    except (OSError, asyncpg.PostgresError):
+        return False
+    try:
+        return bool(await conn.fetchval(OTHERS))
+    finally:
+        await conn.close()
 
 
 def folder_of(settings: Settings) -> Path:
@@ -43,6 +60,7 @@ def find_database(settings: Settings) -> Place:
     try:
         url = kinpay_postgres.create_database(cluster, NAME, exist_ok=True)
     except BaseException:
-        Place("", None if ran_before else cluster).leave()
+        if not ran_before:
+            kinpay_postgres.stop(cluster)
         raise
     return Place(url, None if ran_before else cluster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncpg
 from fastapi import APIRouter
 
 from kinpay.database.migrate import SchemaMismatch, is_current
@@ -39,8 +40,12 @@ def router(db: Database) -> APIRouter:
     async def readyz() -> Health:
         """The database answers, too, and has this program's schema. 503 otherwise."""
         async with db.connection() as conn:
-            if not await is_current(conn):
-                raise SchemaMismatch(reason="not_current")
+            try:
+                current = await is_current(conn)
+            except asyncpg.UndefinedTableError:
+                current = False
+        if not current:
+            raise SchemaMismatch(reason="not_current")
         return Health(status="ok")
 
     @routes.get("/problems/{code}")

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+import asyncpg
 import uvicorn
 
 from kinpay.database.migrate import SchemaMismatch, is_current, migrate
+from kinpay.primitives.errors import Busy
 from kinpay.server.asgi import App
 from kinpay.server.assemble import application, errands, tasks
-from kinpay.server.embedded import Place, find_database
+from kinpay.server.embedded import find_database
 from kinpay.server.house import House, open_house
 from kinpay.server.live import CHANNEL
 from kinpay.server.settings import Settings, SettingsWrong
@@ -68,27 +70,41 @@ async def work(settings: Settings, announce: Callable[[str], None]) -> None:
 
 @asynccontextmanager
 async def _house(settings: Settings, *, public_url: str) -> AsyncIterator[House]:
+    async with located(settings) as url, open_house(settings, url, public_url=public_url) as house:
+        yield house
+
+
+@asynccontextmanager
+async def located(settings: Settings) -> AsyncIterator[str]:
+    """The address of a database with this program's schema. Our own is started and brought up to date, and stopped at the
+    end if it did not run before; somebody else's is only looked at.
+
+    Raises: ClusterError; SchemaMismatch, for which there is `kinpay migrate`; Busy.
+    """
     place = await asyncio.to_thread(find_database, settings)
     try:
-        await prepare_schema(settings, place)
-        async with open_house(settings, place.url, public_url=public_url) as house:
-            await _check_schema(house)
-            yield house
+        if settings.embedded:
+            for name in await migrate(place.url):
+                log.info("migrated", extra={"migration": name})
+        else:
+            await _check_schema(place.url)
+        yield place.url
     finally:
-        await asyncio.to_thread(place.leave)
+        await place.leave()
 
 
-async def prepare_schema(settings: Settings, place: Place) -> None:
-    """Brings our own database's schema up to date; somebody else's waits for `kinpay migrate`."""
-    if settings.embedded:
-        for name in await migrate(place.url):
-            log.info("migrated", extra={"migration": name})
-
-
-async def _check_schema(house: House) -> None:
-    async with house.db.connection() as conn:
+async def _check_schema(url: str) -> None:
+    try:
+        conn = await asyncpg.connect(url)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise Busy(reason="database") from error
+    try:
         if not await is_current(conn):
             raise SchemaMismatch(reason="not_current")
+    except asyncpg.UndefinedTableError:
+        raise SchemaMismatch(reason="empty") from None
+    finally:
+        await conn.close()
 
 
 class Background:

@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -53,6 +53,20 @@ class Settings:
     def embedded(self) -> bool:
         """Whether the database is our own, under `home`."""
         return self.database_url is None
+
+    def with_texts(self, given: Mapping[str, str]) -> Settings:
+        """These settings with some fields read anew from text (a command line's). Raises: SettingsWrong."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for setting in SETTINGS:
+            if setting.field in given:
+                try:
+                    values[setting.field] = setting.read(given[setting.field])
+                except ValueError as error:
+                    problems.append(f"--{setting.field}: {error} (it is {given[setting.field]!r}).")
+        if problems:
+            raise SettingsWrong(problems)
+        return replace(self, **values)
 
 
 @dataclass(frozen=True, slots=True)
