@@ -1,4 +1,4 @@
-"""A family at an operator, made through the functions that the registrations use; charges are written straight into the table."""
+"""A family at an operator, made through the functions that registrations use; charges are written straight into the table."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ class Family:
     circle_id: str
     provider_account_id: str
 
-    async def agreement(self, *, active: bool = True, spender_id: str | None = None, provider_account: str | None = None) -> str:
+    async def agreement(
+        self, *, active: bool = True, spender_id: str | None = None, provider_account: str | None = None
+    ) -> str:
         """The payer's agreement, signed at the provider unless told otherwise."""
         async with self.house.db.transaction() as conn:
             now = await database_now(conn)

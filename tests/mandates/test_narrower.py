@@ -116,7 +116,12 @@ terms = st.fixed_dictionaries(
     }
 )
 payments = st.builds(
-    Payment, small, st.sampled_from(SHOPS), st.sampled_from(MCCS), st.integers(0, 40), st.sampled_from([0, 389, 390, 391, 1110, 1439])
+    Payment,
+    small,
+    st.sampled_from(SHOPS),
+    st.sampled_from(MCCS),
+    st.integers(0, 40),
+    st.sampled_from([0, 389, 390, 391, 1110, 1439]),
 )
 
 
