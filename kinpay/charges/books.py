@@ -83,6 +83,9 @@ def amounts(charge: Charge) -> dict[str, Any]:
         "mandate_version": charge.mandate_version,
         "agreement_id": charge.agreement_id,
         "payer_id": charge.payer_id,
+        "delivered": charge.delivered,
+        "void_requested": charge.void_requested,
+        "late": charge.late,
     }
 
 
@@ -192,7 +195,13 @@ async def write_debit(conn: Connection, charge: Charge, *, kind: str, now: datet
         next_check_at=now + FIRST_CHECK,
     )
     await LINK_DEBIT.run(conn, circle_id=charge.circle_id, charge_id=charge.id, debit_id=debit_id, amount_minor=amount)
-    body = {"charge_id": charge.id, "agreement_id": charge.agreement_id, "amount_minor": amount, "currency": charge.currency}
+    body = {
+        "charge_id": charge.id,
+        "agreement_id": charge.agreement_id,
+        "amount_minor": amount,
+        "currency": charge.currency,
+        "kind": kind,
+    }
     return debit_id, Event("debit.submitted", debit_id, body)
 
 

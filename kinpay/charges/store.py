@@ -327,6 +327,8 @@ def audited(charge: Charge) -> dict[str, object]:
         "method": charge.method,
         "mcc": charge.mcc,
         "state": charge.state.value,
+        "capture_at_once": charge.capture_at_once,
+        "hold_expires_at": charge.hold_expires_at.isoformat() if charge.hold_expires_at else None,
     }
     if charge.refusal is not None:
         kept["refusal"] = msgspec.to_builtins(charge.refusal)
