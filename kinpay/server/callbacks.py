@@ -162,7 +162,7 @@ def router(callbacks: Callbacks) -> APIRouter:
         inbound = Inbound(
             method=request.method,
             path=request.scope["raw_path"].decode("latin-1"),
-            headers=dict(request.headers.items()),
+            headers=_joined(request),
             body=await request.body(),
             received_at=callbacks.now(),
         )
@@ -171,3 +171,11 @@ def router(callbacks: Callbacks) -> APIRouter:
         return Response(status_code=204, background=after)
 
     return routes
+
+
+def _joined(request: Request) -> dict[str, str]:
+    """The headers, repeated ones joined: an adapter then sees that there were two, and believes neither."""
+    joined: dict[str, str] = {}
+    for name, value in request.headers.items():
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined

@@ -73,10 +73,10 @@ def routes() -> APIRouter:
     return api
 
 
-def small_app(*more: APIRouter, limits: Limits | None = None, checks: Checks | None = None) -> App:
-    """Our layers around the routes above."""
+def small_app(*more: APIRouter, limits: Limits | None = None, checks: Checks | None = None, plain: bool = True) -> App:
+    """Our layers around the routes above, or, unless `plain`, around `more` alone."""
     parts = Parts(
-        routers=[routes(), *more],
+        routers=[*([routes()] if plain else []), *more],
         checks=checks or Checks(person_check, terminal_check),
         hot={("POST", "/v1/hot"): HotRoute(hot, {"summary": "Hot", "responses": {"201": {"description": "Made."}}})},
         unparsed=lambda path: path.endswith("/callback"),
