@@ -73,6 +73,7 @@ class Family:
     spender: Somebody
     circle_id: str
     provider_account_id: str
+    payer_account: str = "wang"
 
     async def agreement(
         self, *, active: bool = True, spender_id: str | None = None, provider_account: str | None = None
@@ -86,7 +87,7 @@ class Family:
                 payer_id=self.payer.id,
                 spender_id=spender_id or self.spender.id,
                 provider_account_id=provider_account or self.provider_account_id,
-                payer_account="wang",
+                payer_account=self.payer_account,
                 business_type="proxy",
                 currency="CNY",
                 now=now,
