@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -37,27 +37,46 @@ Effect = Callable[[Connection, list[Erased]], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistrationRooms:
-    """What these routes stand on. `public_url`: where people's browsers reach us, for the way back from the provider."""
-
+class _Rooms:
     db: Database
     keys: ServerKeys
     codes: Codes
     keyring: Keyring
     providers: Providers
     public_url: str
-    rules: Rules = field(default_factory=Rules)
+    rules: Rules
 
 
-def router(rooms: RegistrationRooms) -> APIRouter:
-    """Every route of this package; who may ask is checked in each."""
+def router(
+    db: Database,
+    *,
+    keys: ServerKeys,
+    codes: Codes,
+    keyring: Keyring,
+    providers: Providers,
+    public_url: str,
+    rules: Rules | None = None,
+) -> APIRouter:
+    """Every route of this package; who may ask is checked in each.
+
+    `public_url`: where people's browsers reach us, for the way back from the provider; `rules`: the operator's, or the default.
+    """
+    rooms = _Rooms(
+        db=db,
+        keys=keys,
+        codes=codes,
+        keyring=keyring,
+        providers=providers,
+        public_url=public_url,
+        rules=rules or Rules(),
+    )
     api = APIRouter(prefix="/v1", tags=["registrations"])
     for part in (_spender_routes, _looking_routes, _payer_routes, _block_routes, _terminal_routes, _capture_routes):
         part(api, rooms)
     return api
 
 
-def _spender_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
+def _spender_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/registrations", status_code=201, response_model=bodies.SpenderView)
     async def post_registration(http: Request, body: bodies.RequestIn) -> Response:
         """Asks a payer to pay for the asking person. The answer is the same whether or not that account can be reached."""
@@ -85,7 +104,7 @@ def _spender_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
         return shown
 
 
-def _looking_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
+def _looking_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.get("/registrations")
     async def get_registrations(
         http: Request, role: Literal["spender", "payer"], limit: Limit = 50, after: After = None
@@ -114,7 +133,7 @@ async def _one_of_list(conn: Connection, registration_id: str, *, as_payer: bool
     return await (view.payer_view(conn, registration) if as_payer else view.spender_view(conn, registration))
 
 
-def _payer_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
+def _payer_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/registrations/{registration_id}/approve", response_model=bodies.PayerView)
     async def post_approve(http: Request, registration_id: Id, body: bodies.ApproveIn) -> Response:
         """The payer's yes, with limits, provider and a fresh proof; the answer names where to sign, if there is to sign."""
@@ -167,7 +186,7 @@ async def _require_payer(db: Database, actor: Actor, registration_id: str) -> No
         raise NotFound()
 
 
-async def _signed_on(rooms: RegistrationRooms, registration_id: str) -> dict[str, object]:
+async def _signed_on(rooms: _Rooms, registration_id: str) -> dict[str, object]:
     """Has the provider asked, and shows the registration as it is then."""
     async with rooms.db.connection() as conn:
         registration = await store.find(conn, registration_id)
@@ -177,7 +196,7 @@ async def _signed_on(rooms: RegistrationRooms, registration_id: str) -> dict[str
         return (await view.payer_view(conn, await store.reread(conn, registration))).model_dump(mode="json")
 
 
-def _block_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
+def _block_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.get("/registration-blocks")
     async def get_blocks(http: Request) -> bodies.BlockList:
         """Whom the asking person has blocked."""
@@ -199,7 +218,7 @@ def _block_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
         return Response(status_code=204)
 
 
-def _terminal_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
+def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/terminal/registrations", status_code=201, response_model=bodies.TerminalView)
     async def post_assisted(http: Request, body: bodies.AssistedRequestIn) -> Response:
         """Asks a payer for a person without a phone, for whom the terminal stands; signed with the terminal's own key."""
@@ -235,7 +254,7 @@ def _terminal_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
         return await _once(http, rooms, actor, operation="registration.card", effect=effect)
 
 
-def _capture_routes(api: APIRouter, rooms: RegistrationRooms) -> None:
+def _capture_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/terminal/captures/{capture_id}", response_model=bodies.CaptureTaken)
     async def post_capture(http: Request, capture_id: Id, body: bodies.CaptureIn) -> Response:
         """Takes what a terminal captured, or that it could not; signed with the terminal's own key."""
@@ -282,11 +301,11 @@ def _said(answer: Answer) -> Response:
     return JSONResponse(answer.body, status_code=answer.status, headers=headers)
 
 
-async def _once(http: Request, rooms: RegistrationRooms, actor: Actor, *, operation: str, effect: Effect) -> Response:
+async def _once(http: Request, rooms: _Rooms, actor: Actor, *, operation: str, effect: Effect) -> Response:
     return _said(await _run_once(http, rooms, actor, operation=operation, effect=effect))
 
 
-async def _run_once(http: Request, rooms: RegistrationRooms, actor: Actor, *, operation: str, effect: Effect) -> Answer:
+async def _run_once(http: Request, rooms: _Rooms, actor: Actor, *, operation: str, effect: Effect) -> Answer:
     """Carries out an effect under the request's key and, after the commit, destroys the keys of what it erased.
 
     Raises: KeyMissing; KeyReused; Invalid.

@@ -120,8 +120,8 @@ async def move(conn: Connection, registration: Registration, event: Registration
 
 
 NOTE_CONSENT = Sql("""
-    UPDATE registration SET consented_at = :now, circle_id = :circle_id, mandate_id = :mandate_id, agreement_id = :agreement_id,
-                            agreement_active_at = CASE WHEN :active THEN :now END
+    UPDATE registration SET consented_at = :now::timestamptz, circle_id = :circle_id, mandate_id = :mandate_id,
+                            agreement_id = :agreement_id, agreement_active_at = CASE WHEN :active THEN :now::timestamptz END
     WHERE id = :registration_id AND state = 'open' AND consented_at IS NULL
 """)
 
