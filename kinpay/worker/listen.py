@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kinpay.database.pool import Database
+from kinpay.database.sql import Sql
 from kinpay.primitives.errors import Busy
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
 PULSE_S: Final = 30.0
+
+PULSE = Sql("SELECT")
 
 Heard = Callable[[str], None]
 """Called with the payload; with "" also whenever something may have been missed, so that the listener looks for itself."""
@@ -60,7 +63,7 @@ class Listener:
                 async with asyncio.timeout(PULSE_S):
                     await broken.wait()
             except TimeoutError:
-                await conn.execute("SELECT")
+                await PULSE.run(conn)
 
     def _call(self, _conn: Any, _pid: int, channel: str, payload: object) -> None:
         for heard in self._heard.get(channel, ()):
