@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from typing import Final
 
@@ -31,7 +31,7 @@ from kinpay.charges.standing import (
     Usage,
     Used,
 )
-from kinpay.primitives.clock import Span, Window, instant
+from kinpay.primitives.clock import Span, Window, instant, start_of_day, zone
 
 _HORIZON: Final = timedelta(days=400)
 _NOTHING: Final = Used()
@@ -127,24 +127,25 @@ def decide(
     """Tries the spender's mandates in order; the first that passes approves.
 
     `spent_agreements`: already definitively refused for this charge; a fallback decides again without them.
-    If none passes, the reasons are those of the first mandate in order.
+    If none passes, the reasons are those of the first mandate in order; what is still possible is so under any of them.
     """
     spender = circle.spenders.get(order.spender_id)
     credential = circle.credentials.get(order.credential_id or "")
     barred = _barred(order, circle, spender, credential)
     if barred or spender is None:
         return Refuse(tuple(barred), 0, None)
-    first: tuple[_Case, list[Reason]] | None = None
-    for mandate in spender.mandates:
-        case = _Case(mandate, credential, usage, spent_agreements)
+    cases = [_Case(mandate, credential, usage, spent_agreements) for mandate in spender.mandates]
+    first: list[Reason] | None = None
+    for case in cases:
         reasons, agreement = _judge(case, order, moment)
         if not reasons and agreement is not None:
-            return Approve(mandate, agreement, _uses(case, order, moment))
-        first = first or (case, reasons)
+            return Approve(case.mandate, agreement, _uses(case, order, moment))
+        first = first or reasons
     assert first is not None
-    case, reasons = first
-    reasons.sort(key=lambda reason: reason.rank)
-    return Refuse(tuple(reasons), _possible_now(case, order, moment), _again_at(case, order, moment), case.mandate)
+    first.sort(key=lambda reason: reason.rank)
+    possible = max(_possible_now(case, order, moment) for case in cases)
+    instants = [at for case in cases if (at := _again_at(case, order, moment)) is not None]
+    return Refuse(tuple(first), possible, min(instants, default=None), cases[0].mandate)
 
 
 def _barred(
@@ -221,16 +222,26 @@ def _opens_at(openings: tuple[Opening, ...], now: datetime, time_zone: str) -> d
     """The first instant after `now` at which the wall shows an opening, across jumps of the clock."""
     for days in range(9):
         day = Moment(now, time_zone).day + timedelta(days=days)
-        candidates = [
-            opens
-            for opening in openings
-            if day.isoweekday() in opening.weekdays
-            and (opens := instant(day, opening.opens, time_zone)) > now
-            and _is_open(openings, Moment(opens, time_zone))
-        ]
-        if candidates:
-            return min(candidates)
+        clocks = [opening.opens for opening in openings if day.isoweekday() in opening.weekdays]
+        candidates = {instant(day, clock, time_zone) for clock in clocks} | _second_chances(day, clocks, time_zone)
+        opens = [at for at in candidates if at > now and _is_open(openings, Moment(at, time_zone))]
+        if opens:
+            return min(opens)
     return None
+
+
+def _second_chances(day: date, clocks: list[time], time_zone: str) -> set[datetime]:
+    """Where the clock goes back within `day`: the instant it does, and the second time that it shows each of `clocks`."""
+    low, high = start_of_day(day, time_zone), start_of_day(day + timedelta(days=1), time_zone)
+    if not clocks or high - low <= timedelta(days=1):
+        return set()
+    here = zone(time_zone)
+    again = {datetime.combine(day, clock, here).replace(fold=1).astimezone(UTC) for clock in clocks}
+    before = low.astimezone(here).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + timedelta(seconds=int((high - low).total_seconds()) // 2)
+        low, high = (middle, high) if middle.astimezone(here).utcoffset() == before else (low, middle)
+    return again | {high}
 
 
 _WINDOW_RANK: Final = {Window.DAY: Rank.DAY, Window.WEEK: Rank.WEEK, Window.MONTH: Rank.MONTH}
