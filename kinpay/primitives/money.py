@@ -82,11 +82,14 @@ def shown_amount(minor: int, currency: str) -> str:
 def read_amount(text: str, currency: str) -> int:
     """Reads decimal text (`"14.50"`) into minor units, exactly; the inverse of `shown_amount`.
 
-    Raises: Invalid if the text is no plain decimal number or has more decimals than the currency.
+    Raises: Invalid if the text is no plain decimal number, has more decimals than the currency or is above `MAX_MINOR`.
     """
     exponent = EXPONENTS[currency]
     whole, point, fraction = text.partition(".")
     plain = whole.isascii() and whole.isdigit() and (not point or (fraction.isascii() and fraction.isdigit()))
-    if not plain or len(fraction) > exponent or len(whole) > 15:
+    if not plain or len(fraction) > exponent or len(whole) > len(str(MAX_MINOR)):
         raise Invalid("amount_not_plain", field="amount")
-    return int(whole + fraction.ljust(exponent, "0"))
+    minor = int(whole + fraction.ljust(exponent, "0"))
+    if minor > MAX_MINOR:
+        raise Invalid("amount_not_plain", field="amount")
+    return minor
