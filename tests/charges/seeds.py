@@ -15,7 +15,7 @@ import msgspec
 from kinpay.charges.charge import Method
 from kinpay.charges.decide import Order
 from kinpay.charges.request import AuthorizeRequest
-from kinpay.database.audit import GENESIS
+from kinpay.database.audit import GENESIS, Event, Head, Link, chain, write_links
 from kinpay.database.idempotency import RequestKey
 from kinpay.mandates.terms import filter_hash, terms_hash
 from kinpay.primitives.ids import new_id
@@ -107,7 +107,6 @@ async def found_families(
         circles, operator_id, time_zone, now,
     )  # fmt: skip
     await conn.execute("INSERT INTO circle_zone SELECT id, $2, $3 FROM unnest($1::uuid[]) AS u (id)", circles, time_zone, now)
-    await conn.execute("INSERT INTO audit_lane (id, hash) SELECT id, $2 FROM unnest($1::uuid[]) AS u (id)", circles, GENESIS)
     for role, people in (("payer", payers), ("spender", spenders)):
         await conn.execute(
             "INSERT INTO circle_member SELECT c, p, $3, $4 FROM unnest($1::uuid[], $2::uuid[]) AS u (c, p)",
@@ -144,7 +143,42 @@ async def found_families(
         [f.credential_id for f in families], circles, spenders, now,
     )  # fmt: skip
     await _write_counters(conn, families, terms, now)
+    await _write_history(conn, families, shop, terms, time_zone, now)
     return families
+
+
+async def _write_history(
+    conn: Any, families: list[Family], shop: Shop, terms: dict[str, Any], time_zone: str, now: datetime
+) -> None:
+    """The audit lanes, with what the audit log would say if people had done all this."""
+    links: list[Link] = []
+    heads: list[Head] = []
+    for family in families:
+        made, head = chain(family.circle_id, Head(0, GENESIS), _past(family, shop, terms, time_zone), at=now)
+        links += made
+        heads.append(head)
+    await conn.execute(
+        "INSERT INTO audit_lane (id, seq, hash) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[])",
+        [f.circle_id for f in families], [head.seq for head in heads], [head.hash for head in heads],
+    )  # fmt: skip
+    for start in range(0, len(links), 50_000):
+        await write_links(conn, links[start : start + 50_000])
+
+
+def _past(family: Family, shop: Shop, terms: dict[str, Any], time_zone: str) -> list[Event]:
+    payer, spender, agreement, mandate = family.payer_id, family.spender_id, family.agreement_id, family.mandate_id
+    agreed = {"version": 1, "terms_hash": terms_hash(terms).hex(), "proof": None, "charge_seq": 0}
+    proposed = {"version": 1, "payer": payer, "spender": spender, "agreements": [agreement]}
+    signed = {"payer": payer, "provider_account": shop.provider_account_id, "business_type": "proxy"}
+    return [
+        Event("circle.opened", family.circle_id, {"time_zone": time_zone}, payer),
+        Event("agreement.created", agreement, signed, payer),
+        Event("agreement.open", agreement, {"from": "created", "to": "active", "by": None}),
+        Event("mandate.consented", mandate, agreed, payer),
+        Event("mandate.proposed", mandate, proposed, payer),
+        Event("mandate.activate", mandate, {"from": "pending", "to": "active", "reason": None}),
+        Event("phone.issued", family.credential_id, {"person": spender}),
+    ]
 
 
 async def _write_counters(conn: Any, families: list[Family], terms: dict[str, Any], now: datetime) -> None:

@@ -1,0 +1,32 @@
+"""I7: every version of a mandate or a pool was agreed to by its payer, and its terms are the ones that were hashed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kinpay.audit.facts import Facts
+from kinpay.audit.findings import Findings
+from kinpay.mandates.terms import filter_hash, terms_hash
+
+CONSENT: Final = "I7 consent_evidence"
+
+
+def check_consents(facts: Facts, findings: Findings) -> None:
+    """Looks at every version, and that their numbers run from 1 to the one in force."""
+    for table in ("mandate", "pool"):
+        things, versions = facts.rows(table), facts.rows(f"{table}_version")
+        for key, version in versions.items():
+            thing = things[key.partition("/")[0]]
+            if version["agreed_by"] != thing["payer_id"]:
+                findings.add(CONSENT, f"{table}_version", (key,), "was agreed to by somebody who does not pay")
+            if terms_hash(version["terms"]) != version["terms_hash"]:
+                findings.add(CONSENT, f"{table}_version", (key,), "its terms do not fit the hash that was consented to")
+        for key, thing in things.items():
+            missing = [number for number in range(1, thing["version"] + 1) if f"{key}/{number}" not in versions]
+            if missing or thing["version"] < 1:
+                findings.add(CONSENT, table, (key,), f"is at version {thing['version']}; missing: {missing}")
+            if f"{key}/{thing['version'] + 1}" in versions:
+                findings.add(CONSENT, table, (key,), f"is at version {thing['version']}, and a later one exists")
+    for key, counter in facts.rows("counter").items():
+        if filter_hash(counter["filter"]) != counter["filter_hash"]:
+            findings.add(CONSENT, "counter", (key,), "its filter does not fit its hash")
