@@ -165,7 +165,7 @@ class Batcher:
             if not mine or locked is None:
                 return verdicts
             standings = await self._rules.standings(conn, list(locked.circles.values()))
-            moments = {circle.id: Moment(locked.now, circle.time_zone) for circle in standings.values()}
+            moments = _moments(standings, locked)
             chosen = [requests[position] for position in mine]
             windows = _windows(chosen, standings, moments)
             loaded = await claim_and_load(conn, chosen, windows, now=locked.now)
@@ -210,6 +210,12 @@ def _first_of_each(requests: Sequence[AuthorizeRequest], locked: Locked | None, 
             seen |= marks
             mine.append(position)
     return mine
+
+
+def _moments(standings: dict[str, CircleStanding], locked: Locked) -> dict[str, Moment]:
+    """The one `now` on each circle's wall; circles of one zone share it."""
+    by_zone = {time_zone: Moment(locked.now, time_zone) for time_zone in {circle.time_zone for circle in standings.values()}}
+    return {circle.id: by_zone[circle.time_zone] for circle in standings.values()}
 
 
 def _windows(

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -56,9 +57,13 @@ def link_hash(
     previous: bytes, *, lane: str, seq: int, at: datetime, kind: str, subject_id: str, actor_id: str | None, body: str
 ) -> bytes:
     """SHA-256 over the previous hash and every column of the row; `at` to the microsecond in UTC."""
-    when = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    text = f"{lane}\n{seq}\n{when}\n{kind}\n{subject_id}\n{actor_id or ''}\n{body}"
+    text = f"{lane}\n{seq}\n{_written(at)}\n{kind}\n{subject_id}\n{actor_id or ''}\n{body}"
     return hashlib.sha256(previous + text.encode()).digest()
+
+
+@lru_cache(maxsize=64)  # the events of one batch share their moment
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def chain(lane: str, head: Head, events: Iterable[Event], *, at: datetime) -> tuple[list[Link], Head]:
