@@ -16,7 +16,10 @@ from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState
 from kinpay.database import outbox
 from kinpay.database.pool import Database
+from kinpay.mandates.end_agreement import end_agreement
 from kinpay.notifications.deliver import tasks
+from kinpay.people.freeze import freeze
+from kinpay.primitives.actor import Actor, ActorKind
 from kinpay.primitives.ids import new_id
 from kinpay.providers.contract import FailureCause
 from kinpay.worker.run import Worker
@@ -104,7 +107,8 @@ async def test_a_refusal_tells_spender_and_payer_the_amount_now_and_the_hour(hom
 
 async def test_without_a_payer_all_payers_of_the_circle_hear_of_a_refusal(home: Home) -> None:
     async with home.db.transaction() as conn:
-        await conn.execute("UPDATE circle SET state = 'frozen', version = version + 1 WHERE id = $1", home.family.circle_id)
+        child = Actor(kind=ActorKind.PERSON, id=home.family.spender_id, operator_id=home.till.shop.operator_id)
+        await freeze(conn, child, circle_id=home.family.circle_id)
     await home.till.ask(home.family, 100)
     told = await home.texts("charge_refused")
     assert set(told) == {home.family.spender_id, home.family.payer_id}
@@ -143,8 +147,7 @@ async def test_a_hold_that_lasts_is_told_to_the_spender_and_its_quiet_end_too(ho
 async def test_a_hold_voided_because_the_right_is_gone_is_told_to_the_payer_too(home: Home) -> None:
     held = await home.till.ask(home.family, 300)
     async with home.db.transaction() as conn:
-        await conn.execute("UPDATE agreement SET state = 'ended' WHERE id = $1", home.family.agreement_id)
-        await conn.execute("UPDATE circle SET version = version + 1 WHERE id = $1", home.family.circle_id)
+        await end_agreement(conn, agreement_id=home.family.agreement_id, payer_id=home.family.payer_id)
     assert await home.till.capture(held) is None
     told = await home.texts("charge_voided")
     assert set(told) == {home.family.spender_id, home.family.payer_id}
