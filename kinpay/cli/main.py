@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from kinpay.cli import running, setting_up
+from kinpay.cli import auditing, running, setting_up
 from kinpay.database.migrate import SchemaMismatch
 from kinpay.primitives.errors import Busy, KinpayError
 from kinpay.server.problems import WORDS
 from kinpay.server.settings import SettingsWrong, read_settings, unknown_names
 from kinpay_postgres import ClusterError
 
-GROUPS: Final = (running, setting_up)
+GROUPS: Final = (running, setting_up, auditing)
 
 EXAMPLES = """\
 examples:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 
+from kinpay.audit.checkpoint import make_checkpoint
 from kinpay.biometrics.enrol import KEY_TASK, destroy_key, sweep_keys
 from kinpay.charges import hot
 from kinpay.charges.hot import ChargeEndpoint, Doors, described
@@ -21,6 +22,8 @@ from kinpay.mandates.pin import check_pin
 from kinpay.mandates.routes import router as mandate_routes
 from kinpay.mandates.sign_agreement import ACTIVE_TOPIC, CLOSED_TOPIC, END_TOPIC, refresh_agreement
 from kinpay.mandates.spender_binding import BIND_TOPIC, BOUND_TOPIC, UNBIND_TOPIC
+from kinpay.notifications.deliver import tasks as notice_tasks
+from kinpay.notifications.routes import router as notice_routes
 from kinpay.people import code
 from kinpay.people.channel import CodeNotSent, send_code
 from kinpay.people.prune import prune
@@ -85,6 +88,7 @@ def routers(house: House) -> Sequence[APIRouter]:
         ),
         charge_routes(db, keys=keys, adapters=house.providers),
         callbacks.router(house.callbacks),
+        notice_routes(db),
         live.router(db, board=house.board, signed_in=person),
     ]
 
@@ -131,6 +135,7 @@ def tasks(house: House) -> Tasks:
         await unbind_spender_at_provider(db, providers, message.subject_id, message.body["spender_id"])
 
     every: dict[str, Task] = {
+        **notice_tasks(db),
         code.TOPIC: send,
         KEY_TASK: destroy,
         ACTIVE_TOPIC: carry,
@@ -158,6 +163,10 @@ def errands(house: House) -> Sequence[Errand]:
             now = await database_now(conn)
         await sweep_keys(db, keyring, older_than=now - KEYS_KEPT)
 
+    async def checkpoint() -> None:
+        async with db.transaction() as conn:
+            await make_checkpoint(conn, house.keys, await database_now(conn))
+
     return [
         Errand(name="void what ran out", every_s=1, run=lambda: void_run_out(db)),
         Errand(name="ask about debits", every_s=2, run=lambda: reconcile_debits(db, providers)),
@@ -167,6 +176,7 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="expire registrations", every_s=10, run=lambda: expire_registrations(db, keyring)),
         Errand(name="destroy provisional templates", every_s=10, run=lambda: expire_provisional(db, keyring)),
         Errand(name="retry what is owed", every_s=60, run=lambda: retry_arrears(db, providers)),
+        Errand(name="sign a checkpoint", every_s=300, run=checkpoint),
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
         Errand(name="destroy stray keys", every_s=3600, run=stray_keys),

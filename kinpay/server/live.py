@@ -177,11 +177,14 @@ def _a_little_before(notice_id: str) -> str:
 
 
 def _event(row: Any) -> bytes:
+    told: dict[str, Any] = row["body"]
     data = {
         "id": row["id"],
         "kind": row["kind"],
         "subject_id": row["subject_id"],
-        "body": row["body"],
+        "title": told["title"],
+        "text": told["text"],
+        "facts": told["facts"],
         "created_at": row["created_at"],
     }
     notice_id: str = row["id"]

@@ -40,7 +40,7 @@ class Scene:
                 notice_id,
                 person_id,
                 kind,
-                {"amount_minor": 1400},
+                {"title": "付款", "text": "14.00", "facts": {"amount_minor": 1400}},
             )
             await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, person_id)
         return notice_id
@@ -115,7 +115,7 @@ async def test_a_notice_arrives_at_once_and_at_nobody_else(scene: Scene) -> None
         to_ming = await scene.notice(scene.people["ming"])
         seen = await ming.event(timeout_s=2)
         assert (seen["id"], seen["event"]) == (to_ming, "notice")
-        assert json.loads(seen["data"])["body"] == {"amount_minor": 1400}
+        assert (json.loads(seen["data"])["facts"], json.loads(seen["data"])["title"]) == ({"amount_minor": 1400}, "付款")
         assert (await li.event())["id"] == to_li
 
 
@@ -140,7 +140,7 @@ async def test_a_notice_committed_late_with_an_earlier_id_is_not_lost(scene: Sce
             early = new_id()
             await conn.execute(
                 "INSERT INTO notice (id, person_id, outbox_id, kind, subject_id, body, created_at) "
-                "VALUES ($1, $2, 1, 'k', $2, '{}', kinpay_now())",
+                'VALUES ($1, $2, 1, \'k\', $2, \'{"title": "t", "text": "t", "facts": {}}\', kinpay_now())',
                 early,
                 scene.people["ming"],
             )
