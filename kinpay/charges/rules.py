@@ -80,10 +80,11 @@ READ_REMOVED = Sql("""
     SELECT s.agreement_id, s.spender_id FROM agreement_spender s JOIN agreement a ON a.id = s.agreement_id
     WHERE a.circle_id = ANY(:circles) AND s.state = 'removed'
 """)
+# An ended pool limits nothing, yet its counters are kept up: what is reserved must be there when it is given back.
 READ_POOLS = Sql("""
-    SELECT p.circle_id, p.id, p.payer_id, p.spender_ids, v.terms
+    SELECT p.circle_id, p.id, p.payer_id, p.spender_ids, p.state, v.terms
     FROM pool p JOIN pool_version v ON v.pool_id = p.id AND v.version = p.version
-    WHERE p.circle_id = ANY(:circles) AND p.state = 'active'
+    WHERE p.circle_id = ANY(:circles)
     ORDER BY p.created_at, p.id
 """)
 READ_COUNTERS = Sql("SELECT id, circle_id, scope_id, period, filter FROM counter WHERE circle_id = ANY(:circles)")
@@ -178,7 +179,8 @@ def _covers(pool: Record, mandate: Record) -> bool:
 
 
 def _pool(row: Record, rows: _Rows) -> Bounds:
-    return bounds_of(row["terms"], scope=Scope.POOL, counters=rows.counters.get(row["id"], {}))
+    terms = row["terms"] if row["state"] == "active" else {}
+    return bounds_of(terms, scope=Scope.POOL, counters=rows.counters.get(row["id"], {}))
 
 
 def _agreement(row: Record, *, removed: bool) -> AgreementStanding:

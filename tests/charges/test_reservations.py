@@ -1,0 +1,51 @@
+"""What a reservation takes, and what giving up gives back, of everything that is counted."""
+
+from __future__ import annotations
+
+from kinpay.charges.batch import Batcher
+from kinpay.charges.charge import ChargeState
+from kinpay.charges.submit import commit_debit
+from kinpay.charges.void import void_charge
+from kinpay.database.pool import Database
+from tests.charges.household import found, limit, shop_of, terms
+from tests.charges.scripted import ScriptedBank
+
+
+async def test_an_ended_pool_goes_on_counting_and_lets_its_charges_go(db: Database) -> None:
+    (home,) = await found(db, await shop_of(db), terms(limit(100)))
+    batcher, bank = Batcher(db), ScriptedBank()
+    pool_id = await home.add_pool(terms(limit(50)))
+    before = await home.buy(batcher, 30)
+    assert (await home.buy(batcher, 30)).state is ChargeState.REFUSED
+    await home.end_pool(pool_id)
+    after = await home.buy(batcher, 30)
+    assert after.state is ChargeState.HELD
+    assert await home.usage(pool_id) == [(60, 2)]
+    for charge in (after, before):
+        assert (await void_charge(db, bank, charge.id, actor_id=home.shop.terminal_id)).state is ChargeState.VOIDED
+    assert await home.usage(pool_id) == [(0, 0)]
+
+
+async def test_a_card_binds_beside_the_mandate(db: Database) -> None:
+    (home,) = await found(db, await shop_of(db), terms(limit(100)))
+    batcher = Batcher(db)
+    card_id = await home.add_card(home.spenders[0].id, terms(limit(20), limit(2, metric="count")))
+    assert (await home.buy(batcher, 15, card=True)).state is ChargeState.HELD
+    refused = await home.buy(batcher, 6, card=True)
+    assert refused.refusal is not None
+    assert [reason["code"] for reason in refused.refusal["reasons"]] == ["CARD_DAY_AMOUNT"]
+    assert refused.refusal["possible_now_minor"] == 5
+    assert (await home.buy(batcher, 6)).state is ChargeState.HELD, "the phone has no cap of its own"
+    assert await home.usage(card_id) == [(15, 1)]
+    assert await home.usage(home.spenders[0].mandate_id) == [(21, 2)]
+
+
+async def test_partial_capture_gives_back_the_difference_and_keeps_the_count(db: Database) -> None:
+    (home,) = await found(db, await shop_of(db), terms(limit(100), limit(100, "month", mccs=["5812"])))
+    mandate_id, batcher = home.spenders[0].mandate_id, Batcher(db)
+    charge = await home.buy(batcher, 60)
+    async with db.transaction() as conn:
+        await commit_debit(conn, charge.id, amount_minor=45, delivered=True, actor_id=home.shop.terminal_id)
+    assert await home.usage(mandate_id) == [(45, 1)]
+    assert await home.usage(mandate_id, "month") == [(45, 1)]
+    assert (await home.charge(charge.id)).captured_minor == 45
