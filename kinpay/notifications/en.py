@@ -161,6 +161,8 @@ _PHRASES: Final[dict[str, str]] = {
     "ended_by.payer": " by the payer's wish",
     "ended_by.provider": " by the provider",
     "ended_by.operator": " by the operator",
+    "ended_by.client": " by the operator",
+    "ended_by.bank": " by the provider",
     "why.agreement_ended": ", because no agreement that funds them is active any more",
     "why.spender_removed": ", because the spender was removed from the agreement at the provider",
     "why.payer": " by the payer's wish",

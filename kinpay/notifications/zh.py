@@ -122,6 +122,8 @@ _PHRASES: Final[dict[str, str]] = {
     "ended_by.payer": "（付款人解约）",
     "ended_by.provider": "（支付机构解约）",
     "ended_by.operator": "（运营方解约）",
+    "ended_by.client": "（运营方解约）",
+    "ended_by.bank": "（支付机构解约）",
     "why.agreement_ended": "：已没有生效的扣款协议",
     "why.spender_removed": "：使用人已在支付机构被移出扣款协议",
     "why.payer": "（付款人的决定）",
