@@ -45,6 +45,7 @@ class Play:
     names: dict[str, str] = field(default_factory=dict)
     mandates: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    opened_with: dict[str, int] = field(default_factory=dict)
     circle_id: str = ""
     _balances: dict[str, int] = field(default_factory=dict)
 
@@ -55,7 +56,7 @@ class Play:
     async def open_bank_account(self, player: Player, balance_minor: int) -> None:
         """Makes somebody a customer of the bank; from here on every step says how their balance moved."""
         await player.open_bank_account(balance_minor)
-        self._balances[player.account] = balance_minor
+        self._balances[player.account] = self.opened_with[player.account] = balance_minor
 
     async def step(
         self,

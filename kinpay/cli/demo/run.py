@@ -78,8 +78,8 @@ def _played(teller: Teller, stage: Stage) -> bool:
         asyncio.run(_play(teller, stage))
     except Exception as error:  # Whatever goes wrong in a play is told, and the stage is cleared all the same.
         teller.broken(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        teller.line(teller.say("服务器日志的最后几行：", "The last lines of the server's log:"), "dim")
-        teller.line(stage.server.tail(), "dim")
+        for process in (stage.server, stage.bank):
+            teller.line(f"{process.log.name}:\n{process.complaints()}", "dim")
         return False
     teller.line()
     took = time.monotonic() - began

@@ -75,6 +75,12 @@ class Running:
         """The last lines of its log."""
         return "\n".join(self._written().splitlines()[-lines:])
 
+    def complaints(self, lines: int = 12) -> str:
+        """The last lines of its log that tell of something wrong."""
+        routine = ('"level":"info"', '"level":"debug"')
+        told = [line for line in self._written().splitlines() if not any(mark in line for mark in routine)]
+        return "\n".join(told[-lines:])
+
     def kill(self) -> None:
         """Ends it as a power cut would."""
         self.process.kill()

@@ -21,4 +21,5 @@ async def tell(play: Play, stage: Stage) -> None:
     await registering.self_payer(play)
     await paying.minds_change(play)
     await mending.removed_at_bank(play)
+    await closing.month(play)
     await closing.books(play, stage)

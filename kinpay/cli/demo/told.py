@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
@@ -13,7 +15,9 @@ from rich.text import Text
 Lang = Literal["zh", "en"]
 WIDTH: Final = 100
 _NAME: Final = 9
-_NUMERALS: Final = "零一二三四五六七八九十"
+_NUMERALS: Final = ("零", "一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二", "十三", "十四", "十五")
+_NOT_FIRST: Final = frozenset("，。；：、！？）」”…,.;:!?)")
+_PIECES: Final = re.compile(r"[!-~]+|\s+|.", re.DOTALL)
 
 
 def money(minor: int) -> str:
@@ -53,7 +57,7 @@ class Teller:
     def act(self, zh: str, en: str) -> None:
         """A new act."""
         self._act += 1
-        number = self.say(_NUMERALS[self._act] if self._act < len(_NUMERALS) else str(self._act), str(self._act))
+        number = self.say(_NUMERALS[self._act], str(self._act))
         heading = Text(f"{number} · {self.say(zh, en)}", style="bold cyan")
         self.line()
         self.console.print(Rule(heading, align="left", style="cyan", characters="─"), width=self._width)
@@ -81,11 +85,11 @@ class Teller:
         """No money moved at the bank, where one might think it did."""
         self._row(Text("¥", style="magenta"), Text(self.say("没有扣款", "no money moved"), style="magenta"), indent=4)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, last_bold: bool = False) -> None:
-        """A small table; all columns but the first are numbers."""
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 2, last_bold: bool = False) -> None:
+        """A small table; all columns but the first `texts` are numbers."""
         made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
         for number, name in enumerate(header):
-            made.add_column(name, justify="left" if number == 0 else "right")
+            made.add_column(name, justify="left" if number < texts else "right")
         for row in rows:
             made.add_row(*row, style="bold" if last_bold and row is rows[-1] else "")
         grid = Table.grid()
@@ -107,6 +111,21 @@ class Teller:
         if name is not None:
             grid.add_column(width=_NAME if self.lang == "zh" else _NAME + 5, no_wrap=True, overflow="ellipsis")
             cells.append(Text(name))
-        grid.add_column(ratio=1)
-        grid.add_row(*cells, text)
+            taken = indent + 3 + (_NAME if self.lang == "zh" else _NAME + 5)
+        else:
+            taken = indent + 3
+        grid.add_column()
+        grid.add_row(*cells, text if text.spans else Text("\n".join(folded(text.plain, self._width - taken - 2)), text.style))
         self.console.print(grid, width=self._width)
+
+
+def folded(text: str, width: int) -> list[str]:
+    """Lines of at most `width` columns: broken at spaces and between Chinese characters, never before a closing mark."""
+    lines, line = [], ""
+    for piece in _PIECES.findall(text):
+        if cell_len(line + piece) <= width or piece in _NOT_FIRST:
+            line += piece
+        else:
+            lines.append(line.rstrip())
+            line = piece.lstrip()
+    return [*lines, line]

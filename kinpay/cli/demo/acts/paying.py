@@ -99,7 +99,8 @@ async def grandmother_spends(play: Play) -> None:
 
 async def minds_change(play: Play) -> None:
     """Lowering acts at once; raising needs a fresh proof; anybody of the circle freezes it, a payer thaws it."""
-    mother, pharmacy, card = play.people["mother"], play.devices["pharmacy"], play.kept["card"]
+    mother, father = play.people["mother"], play.people["father"]
+    pharmacy, card = play.devices["pharmacy"], play.kept["card"]
     play.teller.act("随时更改：降额、提额、冻结", "Changing one's mind: lower, raise, freeze")
     path = f"/v1/mandates/{play.mandates['grandmother']}/terms"
     lower = limits(each=1_500, day=800, count=5, month=50_000)
@@ -111,7 +112,7 @@ async def minds_change(play: Play) -> None:
         "林梅把陈奶奶的日限额降到 8.00：不用验证，立即生效；药店 3.00 被拒，现在只剩 0.65。",
         "Lin Mei lowers Mrs Chen's day to 8.00: no proof needed, in force at once; 3.00 at the pharmacy are refused, "
         "0.65 would pass.",
-        told={mother: ("mandate_changed", "charge_refused")},
+        told={mother: ("mandate_changed", "charge_refused"), father: ("mandate_changed",)},
         moved={},
     )
     higher = limits(each=1_500, day=3_000, count=5, month=50_000)
@@ -124,7 +125,7 @@ async def minds_change(play: Play) -> None:
     await play.step(
         "调回 30.00：没有验证码不行，有了就行；药店 3.00 付讫。",
         "Back to 30.00: not without a fresh proof; with one, yes; the 3.00 are paid.",
-        told={mother: ("mandate_changed", "charge_succeeded")},
+        told={mother: ("mandate_changed", "charge_succeeded"), father: ("mandate_changed", "charge_succeeded")},
         moved={mother: -300},
     )
     await _freeze(play)
@@ -141,7 +142,11 @@ async def _freeze(play: Play) -> None:
         "小雨的手机不见了，她一键冻结全家：捡到的人想付 2.00，立即被拒。解冻则不由她说了算。",
         "Xiaoyu misses her phone and freezes the whole circle: whoever found it tries 2.00 and is refused at once. "
         "Thawing is not hers to do.",
-        told={mother: ("circle_frozen",), father: ("circle_frozen",), child: ("circle_frozen", "charge_refused")},
+        told={
+            mother: ("circle_frozen", "charge_refused"),
+            father: ("circle_frozen",),
+            child: ("circle_frozen", "charge_refused"),
+        },
         moved={},
     )
     proof = await mother.prove("circle.unfreeze", play.circle_id, {})
@@ -149,5 +154,5 @@ async def _freeze(play: Play) -> None:
     await play.step(
         "手机找到了，林梅凭验证码解冻。",
         "The phone is found; Lin Mei thaws the circle with a proof.",
-        told={mother: ("circle_unfrozen",), child: ("circle_unfrozen",)},
+        told={mother: ("circle_unfrozen",), father: ("circle_unfrozen",), child: ("circle_unfrozen",)},
     )

@@ -86,7 +86,7 @@ async def grandmother_at_machine(play: Play) -> None:
         "自动绑定，机器打印林家的卡，旧卡作废。",
         "Lin Mei agrees (15.00 each, 30.00 a day). Her agreement is found and used again: the bank only records Mrs Chen "
         "under it. Bound by itself; the machine prints the family's card, the first one is worthless.",
-        told={mother: ("registration_approved", "registration_bound")},
+        told={mother: ("registration_approved", "registration_bound", "card_issued")},
         moved={},
     )
 
