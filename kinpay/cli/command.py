@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import uvloop
+from pydantic import TypeAdapter, ValidationError
 
+from kinpay.primitives.errors import Invalid
 from kinpay.server.house import House, open_house
 from kinpay.server.serve import located
 from kinpay.server.settings import Settings
@@ -53,6 +55,14 @@ def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine on a loop of its own."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def checked(kind: Any, value: str, place: str) -> Any:
+    """`value` as the routes would take it. Raises: Invalid, naming `place`."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise Invalid(error.errors()[0]["type"], field=place) from None
 
 
 @asynccontextmanager

@@ -8,18 +8,20 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from kinpay.cli import auditing, running, setting_up
+from kinpay.cli import auditing, month, running, setting_up
+from kinpay.cli.demo import run as demo
 from kinpay.database.migrate import SchemaMismatch
 from kinpay.primitives.errors import Busy, KinpayError
 from kinpay.server.problems import WORDS
 from kinpay.server.settings import SettingsWrong, read_settings, unknown_names
 from kinpay_postgres import ClusterError
 
-GROUPS: Final = (running, setting_up, auditing)
+GROUPS: Final = (running, setting_up, month, auditing, demo)
 
 EXAMPLES = """\
 examples:
   KINPAY_DEMO=1 KINPAY_CODE_CHANNEL=file:/tmp/codes kinpay serve     try it; nothing has to be installed
+  kinpay demo                                                        watch a circle's story, from the first scan on
   kinpay operator create "Canteens Ltd" --time-zone Asia/Shanghai \\
       --account boss --name "Wang Li" --phone +8613800000000          the first operator and its owner
   kinpay config                                                      what is configured, and what could be

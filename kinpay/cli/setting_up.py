@@ -7,11 +7,8 @@ import base64
 import binascii
 import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from kinpay.cli.command import Commands, command, group, in_house
+from kinpay.cli.command import Commands, checked, command, group, in_house
 from kinpay.database.pool import database_now
 from kinpay.people.operator import add_merchant, add_site, create_operator
 from kinpay.people.person import NewPerson
@@ -234,14 +231,6 @@ def _list_terminals(asked: argparse.Namespace, settings: Settings) -> int:
             after = page[-1].id
 
     return in_house(settings, work)
-
-
-def checked(kind: Any, value: str, place: str) -> Any:
-    """`value` as the routes would take it. Raises: Invalid, naming `place`."""
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise Invalid(error.errors()[0]["type"], field=place) from None
 
 
 def _ourselves(operator: str) -> Actor:

@@ -39,6 +39,7 @@ from kinpay.server.app import HotRoute, Parts, build
 from kinpay.server.asgi import App
 from kinpay.server.auth import Checks
 from kinpay.server.house import House
+from kinpay.statements.routes import router as statement_routes
 from kinpay.terminals.authenticate import SignedRequest, authenticate_terminal, check_signature
 from kinpay.terminals.routes import router as terminal_routes
 from kinpay.terminals.session import prune_sessions
@@ -88,6 +89,7 @@ def routers(house: House) -> Sequence[APIRouter]:
         ),
         charge_routes(db, keys=keys, adapters=house.providers),
         callbacks.router(house.callbacks),
+        statement_routes(db),
         notice_routes(db),
         live.router(db, board=house.board, signed_in=person),
     ]

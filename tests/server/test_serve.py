@@ -112,5 +112,18 @@ async def test_what_is_missing_or_wrong_is_said_in_a_sentence(home: Path) -> Non
 async def test_every_command_explains_itself(home: Path) -> None:
     code, out, _ = await output_of("--help", env=environment(home))
     assert code == 0
-    for command in ("serve", "worker", "migrate", "config", "operator", "merchant", "site", "provider", "terminal", "audit"):
+    for command in (
+        "serve",
+        "worker",
+        "migrate",
+        "config",
+        "operator",
+        "merchant",
+        "site",
+        "provider",
+        "terminal",
+        "statement",
+        "audit",
+        "demo",
+    ):
         assert f"\n    {command}" in out
