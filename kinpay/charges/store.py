@@ -13,6 +13,7 @@ from kinpay.charges.request import AuthorizeRequest, Charge
 from kinpay.charges.rules import CircleRow
 from kinpay.charges.standing import CounterKey, Used
 from kinpay.database.audit import Head, Link
+from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.primitives.clock import Span
 
@@ -46,8 +47,9 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
     rows = await statement.rows(conn, circles=sorted(set(circle_ids)))
     if not rows:
         return None
+    # A row's own `now` is computed before its lock is had: well enough where nothing is waited for, but not here.
     return Locked(
-        now=max(row["now"] for row in rows),
+        now=await database_now(conn) if wait else max(row["now"] for row in rows),
         circles={
             row["id"]: CircleRow(row["id"], row["operator_id"], row["version"], row["time_zone"], row["state"]) for row in rows
         },
