@@ -47,6 +47,16 @@ _DOES: dict[Step, DebitState | None] = {
 NO_FUNDS = Failure(cause=FailureCause.FUNDS, code="insufficient_funds")
 CLOSED = Failure(cause=FailureCause.CLOSED, code="closed")
 
+ABLE = Capabilities(
+    ad_hoc_debits=True,
+    binds_spenders=True,
+    cancels_debits=True,
+    partial_refunds=True,
+    per_debit_max_minor=None,
+    currencies=frozenset({"CNY"}),
+    settle_grace_s=0,
+)
+
 
 @dataclass
 class Order:
@@ -75,15 +85,7 @@ class ScriptedBank:
     refunds: dict[str, Order] = field(default_factory=dict)
     name: str = "scripted"
     before_debit: Callable[[str], None] | None = None
-    can: Capabilities = Capabilities(
-        ad_hoc_debits=True,
-        binds_spenders=True,
-        cancels_debits=True,
-        partial_refunds=True,
-        per_debit_max_minor=None,
-        currencies=frozenset({"CNY"}),
-        settle_grace_s=0,
-    )
+    can: Capabilities = ABLE
 
     async def adapter(self, provider_account_id: str) -> Provider:
         """Itself."""
