@@ -2,7 +2,7 @@
 
 A card names a circle, and a payer who is asked may never answer; so an assisted spender is entered in a circle of their own,
 which the payer adopts with a new circle's name, or leaves behind for one they have (then the card is issued anew there).
-See docs/decisions/assisted-cards.md.
+See docs/decisions/0006-assisted-cards.md.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ async def request_assisted(
 ) -> Registration:
     """Opens a registration for somebody without a phone, for whom the asking terminal stands, and enters that person.
 
-    They get a circle of their own at once, which a card can name (docs/decisions/assisted-cards.md).
+    They get a circle of their own at once, which a card can name (docs/decisions/0006-assisted-cards.md).
 
     Raises: CheckCode…, NotFound; TooMany for the terminal's own cap; ConsentFirst; Invalid.
     """
