@@ -1,4 +1,4 @@
-"""What has to happen after a commit, written in the same transaction: telling people, calling providers, commanding terminals."""
+"""What has to happen after a commit, written with it: telling people, calling providers, commanding terminals."""
 
 from __future__ import annotations
 

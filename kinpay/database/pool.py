@@ -52,8 +52,7 @@ class Database:
             async with self._pool.acquire() as conn, conn.transaction():
                 yield conn
         except _UNAVAILABLE as error:
-            log.warning("database unavailable", extra={"error": type(error).__name__})
-            raise Busy(reason="database") from error
+            raise _busy(error) from error
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -62,8 +61,7 @@ class Database:
             async with self._pool.acquire() as conn:
                 yield conn
         except _UNAVAILABLE as error:
-            log.warning("database unavailable", extra={"error": type(error).__name__})
-            raise Busy(reason="database") from error
+            raise _busy(error) from error
 
 
 _UNAVAILABLE = (
@@ -79,6 +77,14 @@ _UNAVAILABLE = (
     ConnectionError,
     TimeoutError,
 )
+
+
+def _busy(error: Exception) -> Exception:
+    """What the asker hears; a value that the driver cannot encode is the asker's fault, not the database's."""
+    if isinstance(error, ValueError):
+        return error
+    log.warning("database unavailable", extra={"error": type(error).__name__})
+    return Busy(reason="database")
 
 
 async def prepare_connection(conn: Any) -> None:

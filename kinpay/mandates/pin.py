@@ -13,7 +13,7 @@ from kinpay.database.sql import Connection, Record, Sql
 from kinpay.mandates.store import names_of
 from kinpay.mandates.tell import tell
 from kinpay.people.store import people_of
-from kinpay.primitives.errors import NotFound, PinLocked, PinWrong
+from kinpay.primitives.errors import PinLocked, PinRequired, PinWrong
 from kinpay.primitives.server_keys import ServerKeys
 
 ATTEMPTS: Final = 3
@@ -40,16 +40,20 @@ NOTE_ATTEMPT = Sql("""
 """)
 
 
-async def check_pin(db: Database, keys: ServerKeys, credential_id: str, pin: str) -> None:
+async def check_pin(db: Database, keys: ServerKeys, credential_id: str, pin: str | None) -> None:
     """Passes if `pin` is the card's; a wrong one is counted in a transaction of its own, however the payment ends.
 
-    Raises: NotFound for a card that is revoked or has no PIN; PinWrong with `attempts_left`; PinLocked with `until` and
+    A card without a PIN asks for none, and a revoked one is for the decision to refuse, so that the refusal is kept.
+
+    Raises: PinRequired if none was given; PinWrong with `attempts_left`; PinLocked with `until` and
     `retry_after_s`: from the third wrong one on, for fifteen minutes, also for the right one.
     """
     async with db.transaction() as conn:
         row = await LOCK_CREDENTIAL.row(conn, credential_id=credential_id)
         if row is None or row["pin_hash"] is None:
-            raise NotFound()
+            return
+        if pin is None:
+            raise PinRequired()
         now = await database_now(conn)
         until: datetime | None = row["pin_locked_until"]
         if until is not None and now < until:

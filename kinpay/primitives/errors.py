@@ -147,6 +147,12 @@ class PinWrong(KinpayError):
     code = "pin-wrong"
 
 
+class PinRequired(KinpayError):
+    """The card has a PIN and none was given; that is no attempt."""
+
+    code = "pin-required"
+
+
 class PinLocked(KinpayError):
     """Too many wrong PINs: the card takes none before `until`, which is `retry_after_s` from now."""
 

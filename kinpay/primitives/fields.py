@@ -1,4 +1,4 @@
-"""What a request's fields may look like: closed models and bounded, printable, well-formed values. One vocabulary for all routes."""
+"""What a request's fields may look like: closed models and bounded, printable values. One vocabulary for all routes."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _charge_endpoint(house: House) -> ChargeEndpoint:
         return await authenticate_person(house.db, token)
 
     async def pin(credential_id: str, given: str | None) -> None:
-        await check_pin(house.db, house.keys, credential_id, given or "")
+        await check_pin(house.db, house.keys, credential_id, given)
 
     doors = Doors(terminal=terminal, person=person, pin=pin)
     return ChargeEndpoint(house.db, house.batcher, keys=house.keys, codes=house.codes, adapters=house.providers, doors=doors)

@@ -99,6 +99,7 @@ WORDS: Final[Mapping[str, Words]] = {
     "validation-failed": Words(422, "Some fields are not valid.", "有字段无效。"),
     "wrong-state": Words(409, "This is not possible in its present state.", "当前状态下无法执行。"),
     "pin-wrong": Words(403, "That is not the card's PIN.", "卡片密码不正确。"),
+    "pin-required": Words(403, "The card asks for its PIN.", "此卡需要输入密码。"),
     "pin-locked": Words(429, "Too many wrong PINs; the card is locked for a while.", "密码错误次数过多，卡片暂时锁定。"),
     "consent-first": Words(409, "The payer must consent before a capture.", "须先由付款人同意，才能采集。"),
     "match-number-wrong": Words(403, "Not the number that the spender sees.", "与消费人看到的数字不符。"),

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import hmac
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -85,7 +85,7 @@ class Codes:
 
     def __init__(self, keys: ServerKeys) -> None:
         self._keys = keys.all_keys(_PURPOSE)
-        self._decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in _LETTER}
+        self._decoders: dict[type, Any] = {kind: msgspec.msgpack.Decoder(kind) for kind in _LETTER}
 
     def write(self, code: Code) -> str:
         """The code as text, URL-safe."""

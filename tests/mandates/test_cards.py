@@ -9,7 +9,7 @@ import pytest
 from kinpay.database.pool import database_now
 from kinpay.mandates.credential import ensure_phone
 from kinpay.mandates.pin import check_pin
-from kinpay.primitives.errors import NotFound, PinLocked, PinWrong
+from kinpay.primitives.errors import PinLocked, PinRequired, PinWrong
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.terminals.codes import CardCode, PayCode
 from tests.conftest import set_clock
@@ -94,9 +94,10 @@ async def test_a_pin_outlives_a_rotation_and_fits_no_other_card(family: Family, 
     with pytest.raises(PinWrong):
         await check_pin(db, ServerKeys.of([b"n" * 32]), card, "4711")
     bare = (await _issue(family))["card_id"]
-    for credential_id in (card, bare, "0" * 32):
-        with pytest.raises(NotFound):
-            await check_pin(db, keys, credential_id, "4711")
+    with pytest.raises(PinRequired):
+        await check_pin(db, keys, card, None)
+    for asks_for_none in (bare, "0" * 32):
+        await check_pin(db, keys, asks_for_none, None)
 
 
 async def test_a_phone_shows_one_time_codes_for_its_circle(family: Family) -> None:
