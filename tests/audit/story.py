@@ -98,9 +98,9 @@ class Story:
         return await _note_wish(self.db, charge_id, actor_id=self.shop.terminal_id)
 
 
-async def begin(db: Database, *, families: int = 2, terms: dict[str, Any] = TERMS) -> Story:
+async def begin(db: Database, *, families: int = 2, terms: dict[str, Any] = TERMS, now: datetime | None = None) -> Story:
     """A shop and some families."""
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     async with db.transaction() as conn:
         shop = await open_shop(conn, now)
         found = await found_families(conn, shop, now, count=families, terms=terms)
