@@ -54,9 +54,9 @@ class TerminalCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     presented: Shown
     amount_minor: Annotated[int, msgspec.Meta(gt=0, le=MAX_MINOR)]
-    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$", max_length=3)]
     capture: bool = True
-    pin: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4,8}$")] | None = None
+    pin: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4,8}$", max_length=8)] | None = None
     reference: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
@@ -70,7 +70,7 @@ class SpenderCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A spender's phone asks, in one of their circles."""
 
     presented: Scanned
-    circle_id: Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+    circle_id: Annotated[str, msgspec.Meta(pattern=ID_PATTERN, max_length=32)]
 
 
 _terminal_body = msgspec.json.Decoder(TerminalCharge)

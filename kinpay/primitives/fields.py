@@ -82,6 +82,6 @@ def read_key(header: str | None) -> str:
     key = header.strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not _KEY.match(key):
+    if not _KEY.fullmatch(key):
         raise Invalid("key_malformed", field="Idempotency-Key")
     return key

@@ -28,7 +28,7 @@ def new_id() -> str:
 
 def is_id(text: object) -> bool:
     """Whether `text` has the form of one of our ids; says nothing about there being such a thing."""
-    return isinstance(text, str) and _ID.match(text) is not None
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def new_secret(size: int = 32) -> str:
