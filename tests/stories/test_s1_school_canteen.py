@@ -68,7 +68,9 @@ async def school(house: House) -> School:
     await school.canteen.capture_face(await school.canteen.told_to_capture())
     bound = await school.xiaoyu.bound(asked["registration_id"])
     school.circle_id, school.mandate_id = bound["circle_id"], bound["mandate_id"]
-    issued = await school.mother.ask("POST", f"/v1/circles/{school.circle_id}/cards", {"person_id": school.xiaoyu.id, "pin": "2580"})
+    issued = await school.mother.ask(
+        "POST", f"/v1/circles/{school.circle_id}/cards", {"person_id": school.xiaoyu.id, "pin": "2580"}
+    )
     school.card = issued["code"]
     await school.mother.told("registration_bound", "card_issued")
     await school.xiaoyu.told("registration_bound", "card_issued")
@@ -174,7 +176,9 @@ async def step_6_count_first_then_time_first(house: House, school: School) -> No
 async def step_7_another_payee_on_the_same_site(house: House, school: School) -> None:
     """Bookshop on the same site 10.00 → refused PAYEE. (Asked within hours, on Tuesday, so that it is the only reason.)"""
     refused = await by_phone(school.bookshop, school.xiaoyu, school.circle_id, 1_000)
-    assert reasons(refused) == ["PAYEE", "TIME", "DAY_COUNT", "DAY_AMOUNT"], "on Monday evening everything else is against it, too"
+    assert reasons(refused) == ["PAYEE", "TIME", "DAY_COUNT", "DAY_AMOUNT"], (
+        "on Monday evening everything else is against it, too"
+    )
     await house.clock("2026-03-03 07:00")
     alone = await by_phone(school.bookshop, school.xiaoyu, school.circle_id, 1_000)
     assert reasons(alone) == ["PAYEE"]

@@ -113,7 +113,9 @@ async def step_1_the_daughter_agrees(house: House, hall: Hall) -> None:
     seen = await hall.daughter.registration(hall.registration_id)
     hall.mandate_id, hall.circle_id = seen["mandate_id"], seen["circle_id"]
     await hall.daughter.told("registration_bound")
-    shown = [one["body"]["message"] for one in await hall.machine.terminal.commands(wait_s=1, again=True) if one["kind"] == "show"]
+    shown = [
+        one["body"]["message"] for one in await hall.machine.terminal.commands(wait_s=1, again=True) if one["kind"] == "show"
+    ]
     assert "registration_bound" in shown, "she has no phone: the machine tells her"
 
 
