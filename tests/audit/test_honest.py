@@ -8,8 +8,9 @@ import time
 import pytest
 
 from kinpay.audit.check import check
+from kinpay.charges.reconcile import retry_owed
 from kinpay.database.pool import Database
-from kinpay.providers.contract import DebitState
+from kinpay.providers.contract import DebitState, Misconfigured, Provider
 from tests.audit import story as stories
 
 
@@ -48,3 +49,36 @@ async def test_a_random_past_adds_up(db: Database, seed: int) -> None:
         assert [str(finding) for finding in await check(conn)] == []
         taken = time.perf_counter() - begun
     assert taken < 2, "an audit after every test has to be quick"
+
+
+class Away:
+    """Providers that cannot be reached, so that a debit stays unknown."""
+
+    async def adapter(self, account_id: str) -> Provider:
+        """Nobody."""
+        raise Misconfigured(account_id)
+
+
+@pytest.mark.parametrize(
+    ("refunded", "state"),
+    [(0, DebitState.SUCCEEDED), (0, DebitState.FAILED), (100, DebitState.SUCCEEDED), (500, DebitState.SUCCEEDED)],
+)
+async def test_a_debit_too_many_goes_back(db: Database, refunded: int, state: DebitState) -> None:
+    story = await stories.begin(db, families=1)
+    charge_id = await story.ask(story.families[0], 500)
+    first = await story.capture(charge_id, delivered=True)
+    await story.settle(first, DebitState.FAILED)
+    await retry_owed(db, Away(), charge_id)
+    async with db.connection() as conn:
+        second = await conn.fetchval("SELECT id FROM debit WHERE state = 'submitted'")
+        assert [str(finding) for finding in await check(conn)] == []
+    await story.settle(first)  # Held for failed, and yet it happened.
+    if refunded:
+        await story.refund(charge_id, refunded)
+    await story.settle(second)
+    async with db.connection() as conn:
+        surplus = await conn.fetchval("SELECT id FROM refund WHERE reason = 'late'")
+        assert [str(finding) for finding in await check(conn)] == []
+    await story.settle_refund(surplus, state)
+    async with db.connection() as conn:
+        assert [str(finding) for finding in await check(conn)] == []
