@@ -254,18 +254,3 @@ def test_claims_say_who_signed_before_anything_is_verified() -> None:
 def test_a_point_must_lie_on_the_curve(text: str) -> None:
     with pytest.raises(Invalid):
         read_point(text, "public_key")
-
-
-def test_a_session_key_is_verified_within_twenty_microseconds() -> None:
-    request = ask(body=b'{"presented":{"code":"' + b"x" * 180 + b'"},"amount_minor":1400,"currency":"CNY","capture":true}')
-    now_s = time.time()
-    sign_request(request, SIGNERS["hmac-sha256"], now_s=now_s)
-    parts = parts_of(request)
-
-    def measured_us() -> float:
-        begin = time.perf_counter()
-        for _ in range(500):
-            verify_hmac(parts, FACTS, now_s=now_s)
-        return (time.perf_counter() - begin) / 500 * 1e6
-
-    assert min(measured_us() for _ in range(10)) < 20
