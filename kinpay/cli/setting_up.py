@@ -131,7 +131,7 @@ def _providers(commands: Commands) -> None:
     )
     made.add_argument("--operator", required=True, metavar="ID")
     made.add_argument("--provider", required=True, choices=sorted(FACTORIES))
-    made.add_argument("--config", required=True, type=Path, metavar="FILE", help="JSON, as docs/providers.md says for each")
+    made.add_argument("--config", required=True, type=Path, metavar="FILE", help="JSON, as docs/operating.md says for each")
     made.add_argument("--secret-file", required=True, type=Path, metavar="FILE", help="our private key there, in base64")
     made.add_argument("--default", action="store_true", help="offer it first")
 

@@ -1,16 +1,15 @@
-"""Pages of `docs/` that are made from the code: `python -m kinpay.server.documents` writes them, a test compares."""
+"""Pages of `docs/` that are made from what stands here and below; `kinpay/cli/documents.py` writes them all."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from kinpay.server.problems import RETRY_AFTER_S, WORDS
 from kinpay.server.settings import CONFIG, SETTINGS
+from kinpay.server.states_page import states
 
-_MADE = "<!-- Made by `python -m kinpay.server.documents`; change the code, not this page. -->"
+MADE: Final = "<!-- Made by `make documents`; change the code, not this page. -->"
 
 
 def configuration() -> str:
@@ -18,7 +17,7 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        _MADE,
+        MADE,
         "",
         "Everything is set by environment variables, or in a file of `NAME=VALUE` lines that "
         f"`{CONFIG}` names; the environment overrides the file. Everything is read once, at the start, and a wrong value "
@@ -36,7 +35,7 @@ def errors() -> str:
     lines = [
         "# Errors",
         "",
-        _MADE,
+        MADE,
         "",
         "Every error is a problem document (RFC 9457, `application/problem+json`) with `type` `/problems/<code>`, `title` (in "
         "Chinese or English, as `Accept-Language` asks), `status` and `code`. Codes do not change; titles may. Further members "
@@ -62,15 +61,21 @@ def _again(code: str, status: int) -> str:
     return "yes, under the same key" if status in (408, 500) else "no"
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"configuration.md": configuration, "errors.md": errors}
+def life_cycles() -> str:
+    """`docs/states.md`."""
+    lines = [
+        "# Life cycles",
+        "",
+        MADE,
+        "",
+        "Each is one literal table beside the thing that lives. A row moves by compare-and-set, and every move is a link in a "
+        "hash chain (`<thing>.<event>`), written in the same transaction. What is not drawn cannot happen.",
+    ]
+    return "\n".join(lines) + "\n" + states() + "\n"
 
 
-def write(folder: Path) -> None:
-    """Writes every page into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, page in PAGES.items():
-        (folder / name).write_text(page(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs"))
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "configuration.md": configuration,
+    "errors.md": errors,
+    "states.md": life_cycles,
+}

@@ -30,7 +30,9 @@ def add_to(commands: Commands) -> None:
         example="kinpay demo --lang zh",
     )
     made.add_argument("--once", action="store_true", help="end by itself; status 0 only if every step and the audit held")
-    made.add_argument("--lang", choices=("zh", "en"), default=_language(), help="(%(default)s)")
+    made.add_argument(
+        "--lang", choices=("zh", "en"), default=_language(), help="the story's language; otherwise that of this machine"
+    )
     made.add_argument("--port", type=int, default=0, metavar="N", help="the server's port; 0 takes a free one (%(default)s)")
 
 
