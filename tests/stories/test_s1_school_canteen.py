@@ -176,9 +176,7 @@ async def step_6_count_first_then_time_first(house: House, school: School) -> No
 async def step_7_another_payee_on_the_same_site(house: House, school: School) -> None:
     """Bookshop on the same site 10.00 → refused PAYEE. (Asked within hours, on Tuesday, so that it is the only reason.)"""
     refused = await by_phone(school.bookshop, school.xiaoyu, school.circle_id, 1_000)
-    assert reasons(refused) == ["PAYEE", "TIME", "DAY_COUNT", "DAY_AMOUNT"], (
-        "on Monday evening everything else is against it, too"
-    )
+    assert reasons(refused) == ["PAYEE", "TIME", "DAY_COUNT", "DAY_AMOUNT"], "on Monday evening the rest is against it, too"
     await house.clock("2026-03-03 07:00")
     alone = await by_phone(school.bookshop, school.xiaoyu, school.circle_id, 1_000)
     assert reasons(alone) == ["PAYEE"]

@@ -5,8 +5,8 @@ look alike are missing), the sons' shares (the daughter is the single payer, so 
 with them), the cooling of the first 24 hours (the daughter herself sets 15.00 a day, so that the story's numbers hold), and
 emergencies (7).
 
-Told otherwise: the story's daughter agrees 40 minutes after the capture. A capture before consent is kept for 15 minutes at most
-(threat A12), so by then it is destroyed, and the machine captures Chen anew before it lets her buy.
+Told otherwise: the story's daughter agrees 40 minutes after the capture. A capture before consent is kept for 15 minutes at
+most (threat A12), so by then it is destroyed, and the machine captures Chen anew before it lets her buy.
 """
 
 from __future__ import annotations

@@ -192,8 +192,12 @@ async def step_3_lowered_below_what_is_used(house: House, family: Family) -> Non
 async def step_5_over_midnight(house: House, family: Family) -> None:
     """Authorised on the 31st at 23:59:58, captured on the 1st at 00:00:05 → counts in the old month."""
     await house.clock("2026-05-31 23:50")
-    (given_back,) = [one for one in await _charges(family) if (one["spender_id"], one["amount_minor"]) == (family.mother.id, 6_000)
-                     and one["state"] == "succeeded" and not one["refunded_minor"]]  # fmt: skip
+    (given_back,) = [
+        one
+        for one in await _charges(family)
+        if (one["spender_id"], one["amount_minor"]) == (family.mother.id, 6_000)
+        and (one["state"], one["refunded_minor"]) == ("succeeded", 0)
+    ]
     await family.shop.terminal.refund(given_back["id"], 2_000)
     assert await pool(family) == 2_000
     await house.clock("2026-05-31 23:59:58")
