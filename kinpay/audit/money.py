@@ -22,7 +22,7 @@ ONE_DEBIT = Sql("""
         FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id AND d.circle_id = cd.circle_id GROUP BY 1
     ), back AS (
         SELECT charge_id, coalesce(sum(amount_minor) FILTER (WHERE state <> 'failed'), 0) AS minor,
-               coalesce(sum(amount_minor) FILTER (WHERE state = 'failed' AND reason = 'late'), 0) AS stuck_minor
+               coalesce(sum(amount_minor) FILTER (WHERE state = 'failed' AND reason = 'surplus'), 0) AS stuck_minor
         FROM refund GROUP BY 1
     ), charged AS (
         SELECT c.id, c.state, coalesce(d.all_of_them, 0) AS all_of_them, coalesce(d.open, 0) AS open,
@@ -143,7 +143,7 @@ REFUND_IS_BOOKED = Sql("""
     GROUP BY r.id, r.circle_id, r.state, r.reason
     HAVING count(*) FILTER (WHERE e.kind = 'refund_paid') <> CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END
         OR count(*) FILTER (WHERE e.kind = 'refund') > 1
-        OR (r.reason <> 'late' AND count(*) FILTER (WHERE e.kind = 'refund') <> 1)
+        OR (r.reason <> 'surplus' AND count(*) FILTER (WHERE e.kind = 'refund') <> 1)
         OR count(*) FILTER (WHERE e.kind = 'adjustment')
            <> CASE WHEN r.state = 'failed' THEN count(*) FILTER (WHERE e.kind = 'refund') ELSE 0 END
 """)

@@ -37,7 +37,7 @@ from kinpay.providers.contract import (
 
 log = logging.getLogger(__name__)
 
-Why = Literal["asked", "late", "void"]
+Why = Literal["asked", "late", "void", "surplus"]
 
 # What each succeeded debit of a charge still holds: refunds that were not refused are taken off.
 REFUNDABLE = Sql("""
@@ -98,7 +98,7 @@ async def return_surplus(conn: Connection, charge: Charge, debit_id: str, *, now
     """A second debit of one charge succeeded: all of it goes back; the merchant and the limits are not concerned."""
     rows = await REFUNDABLE.rows(conn, charge_id=charge.id)
     debit = next(row for row in rows if row["id"] == debit_id)
-    return await _open(conn, charge, debit, amount_minor=debit["rest_minor"], why="late", now=now)
+    return await _open(conn, charge, debit, amount_minor=debit["rest_minor"], why="surplus", now=now)
 
 
 OPEN_REFUND = Sql("""
@@ -197,7 +197,7 @@ async def settle_refund(conn: Connection, refund_id: str, seen: ProviderRefund) 
             about, payer_id=refund.payer_id, provider_account_id=refund.provider_account_id, amount=refund.amount
         )
         events.append(await post(conn, paid, now=now))
-    elif refund.reason != "late" or charge.refunded_minor:
+    elif refund.reason != "surplus":  # A surplus was never the merchant's, and never freed a limit.
         events += await _take_back(conn, circle, charge, refund, about, now=now)
     await record(conn, circle.id, *events, now=now)
     topic = "refund.succeeded" if succeeded else "refund.failed"

@@ -65,7 +65,7 @@ async def propose(
         await want_spender(conn, agreement, spender_id, now=now)
     await ensure_counters(conn, circle=circle, scope="mandate", scope_id=mandate.id, terms=terms, now=now)
     await rules_changed(conn, circle_id)
-    body = {"version": version, "payer": payer_id, "spender": spender_id, "agreements": list(agreement_ids)}
+    body = {"version": version, "payer": payer_id, "spender": spender_id, "agreements": [*agreement_ids, *kept]}
     await audit.record(conn, circle_id, audit.Event("mandate.proposed", mandate.id, body, payer_id), now=now)
     return mandate.id
 

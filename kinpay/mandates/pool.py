@@ -223,7 +223,13 @@ async def _write(
     await rules_changed(conn, circle.id)
     pool = await own_pool(conn, pool_id, payer_id=payer_id)
     await _told(conn, circle, pool_id, name=pool.name, payer_id=payer_id, event=event, now=now)
-    body = {"version": version, "terms_hash": terms.hash().hex(), "proof": proof_id, "charge_seq": circle.charge_seq}
+    body = {
+        "version": version,
+        "terms_hash": terms.hash().hex(),
+        "spenders": None if pool.spender_ids is None else sorted(pool.spender_ids),
+        "proof": proof_id,
+        "charge_seq": circle.charge_seq,
+    }
     await audit.record(conn, circle.id, audit.Event(f"pool.{event}", pool_id, body, payer_id), now=now)
 
 

@@ -77,7 +77,7 @@ async def test_a_debit_too_many_goes_back(db: Database, refunded: int, state: De
         await story.refund(charge_id, refunded)
     await story.settle(second)
     async with db.connection() as conn:
-        surplus = await conn.fetchval("SELECT id FROM refund WHERE reason = 'late'")
+        surplus = await conn.fetchval("SELECT id FROM refund WHERE reason = 'surplus'")
         assert [str(finding) for finding in await check(conn)] == []
     await story.settle_refund(surplus, state)
     async with db.connection() as conn:

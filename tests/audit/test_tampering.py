@@ -309,7 +309,7 @@ CHANGES = {
     "refund": {
         "amount_minor": "amount_minor + 1", "state": "CASE state WHEN 'failed' THEN 'succeeded' ELSE 'failed' END",
         "charge_id": "id", "debit_id": "id", "currency": "'USD'",
-        "reason": "CASE reason WHEN 'late' THEN 'asked' ELSE 'late' END",
+        "reason": "CASE reason WHEN 'surplus' THEN 'asked' ELSE 'surplus' END",
     },
     "charge_debit": {"amount_minor": "amount_minor + 1", "charge_id": "debit_id", "debit_id": "charge_id"},
     "entry": {"kind": "CASE kind WHEN 'debit' THEN 'capture' ELSE 'debit' END", "charge_id": "id", "at": "at + interval '1 s'"},

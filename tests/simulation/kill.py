@@ -234,7 +234,7 @@ async def _compare(conn: Any, bank: list[dict[str, Any]], told: Told) -> list[st
     twice = await conn.fetch(
         "SELECT charge_id FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id WHERE d.state = 'succeeded'"
         " GROUP BY charge_id HAVING sum(d.amount_minor) - coalesce((SELECT sum(r.amount_minor) FROM refund r"
-        " WHERE r.charge_id = cd.charge_id AND r.reason = 'late'), 0)"
+        " WHERE r.charge_id = cd.charge_id AND r.reason = 'surplus'), 0)"
         " <> (SELECT captured_minor FROM charge c WHERE c.id = cd.charge_id)"
     )
     complaints += [f"charge {row[0]} was not debited exactly once" for row in twice]

@@ -532,7 +532,7 @@ CREATE TABLE refund (
     debit_id uuid NOT NULL,
     currency currency NOT NULL,
     amount_minor amount_minor NOT NULL,
-    reason text NOT NULL CHECK (reason IN ('asked', 'late', 'void')),
+    reason text NOT NULL CHECK (reason IN ('asked', 'late', 'void', 'surplus')),
     state text NOT NULL CHECK (state IN ('submitted', 'succeeded', 'failed')),
     provider_ref text,
     failure_code text,
