@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -57,7 +57,6 @@ class House:
     folder: Path
     conn: Any
     servers: list[Running]
-    accounts: dict[str, str] = field(default_factory=dict)
 
     async def clock(self, wall: str, *, zone: str = ZONE) -> datetime:
         """Moves kinpay's clock to what the circle's wall shows, such as `2026-03-02 07:10`; it goes on running from there."""

@@ -42,7 +42,6 @@ class Play:
     people: dict[str, Player] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
     merchants: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
     mandates: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     opened_with: dict[str, int] = field(default_factory=dict)

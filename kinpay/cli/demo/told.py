@@ -17,7 +17,7 @@ WIDTH: Final = 100
 _NAME: Final = 9
 _NUMERALS: Final = ("零", "一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二", "十三", "十四", "十五")
 _NOT_FIRST: Final = frozenset("，。；：、！？）」”…,.;:!?)")
-_PIECES: Final = re.compile(r"[!-~]+|\s+|.", re.DOTALL)
+_PIECES: Final = re.compile(r"[!-~¥−]+|\s+|.", re.DOTALL)
 
 
 def money(minor: int) -> str:

@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +65,7 @@ class CodeFile:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Addresses, the operator, and one client for all HTTP. `home_zone`: of the operator."""
+    """Addresses, the operator, and one client for all HTTP."""
 
     url: str
     bank_url: str
@@ -79,17 +79,7 @@ class World:
 
     def at(self, url: str) -> World:
         """The same world by way of another server process."""
-        return World(
-            url,
-            self.bank_url,
-            self.operator_id,
-            self.owner_account,
-            self.provider_account_id,
-            self.bank_client_id,
-            self.codes,
-            self.http,
-            self.control,
-        )
+        return replace(self, url=url)
 
 
 @asynccontextmanager
