@@ -24,7 +24,7 @@ import pytest
 import pytest_asyncio
 
 import kinpay_postgres
-from kinpay.cli.demo.cast import Player
+from kinpay.cli.demo.cast import Device, Player, merchant
 from kinpay.cli.demo.stage import Running, codes_file, remove_cluster, server_environment, start_bank, start_server
 from kinpay.cli.demo.world import World, open_world
 from tests.conftest import check_books, set_clock
@@ -130,3 +130,21 @@ async def house(
         await check_books(url)
         books = await world.control.books()
         assert books["balanced"], books["faults"]
+
+
+class Mall:
+    """A till and a kiosk beside it."""
+
+    till: Device
+    kiosk: Device
+
+
+@pytest_asyncio.fixture(scope="module")
+async def mall(house: House) -> Mall:
+    """Both installed at one merchant."""
+    mall = Mall()
+    owner = await Player.sign_in(house.world, "owner")
+    merchant_id, site_id = await merchant(owner, name="Canteen", mcc="5814", site="Mall")
+    mall.till = await Device.install(owner, merchant_id=merchant_id, site_id=site_id, name="Till")
+    mall.kiosk = await Device.install(owner, merchant_id=merchant_id, site_id=site_id, name="Kiosk", kind="kiosk")
+    return mall

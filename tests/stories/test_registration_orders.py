@@ -14,33 +14,15 @@ from zoneinfo import ZoneInfo
 import pytest
 import pytest_asyncio
 
-from kinpay.cli.demo.cast import Device, Player, merchant, until
+from kinpay.cli.demo.cast import Player, until
 from kinpay_client import Problem, new_key
 from kinpay_sandbox.person import PageRefusedError
 from kinpay_sandbox.remote import Forgery
 from tests.stories.asking import bound_by_app, by_phone, limit, reasons, terms
-from tests.stories.conftest import ZONE, House
+from tests.stories.conftest import ZONE, House, Mall
 
 CIRCLE = {"name": "林家", "time_zone": ZONE}
 TERMS = terms(limit("amount", "day", 5_000))
-
-
-class Mall:
-    """A till and a kiosk beside it."""
-
-    till: Device
-    kiosk: Device
-
-
-@pytest_asyncio.fixture(scope="module")
-async def mall(house: House) -> Mall:
-    """Both installed at one merchant."""
-    mall = Mall()
-    owner = await Player.sign_in(house.world, "owner")
-    merchant_id, site_id = await merchant(owner, name="Canteen", mcc="5814", site="Mall")
-    mall.till = await Device.install(owner, merchant_id=merchant_id, site_id=site_id, name="Till")
-    mall.kiosk = await Device.install(owner, merchant_id=merchant_id, site_id=site_id, name="Kiosk", kind="kiosk")
-    return mall
 
 
 @pytest_asyncio.fixture
