@@ -117,6 +117,8 @@ def test_nobody_reads_the_clock_in_the_house() -> None:
     found = [
         str(path)
         for path in modules()
-        if path.parts[0] == "kinpay" and path.parts[1] not in allowed and pattern.search((ROOT / path).read_text(encoding="utf-8"))
+        if path.parts[0] == "kinpay"
+        and path.parts[1] not in allowed
+        and pattern.search((ROOT / path).read_text(encoding="utf-8"))
     ]
     assert found == []
