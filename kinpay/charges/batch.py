@@ -8,56 +8,33 @@ that fails is cut in half until the one that spoils it is alone. Source: archite
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, cast
 
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.decide import Approve, decide
+from kinpay.charges.repetition import sort_out
 from kinpay.charges.request import Authorized, AuthorizeRequest, Charge, Verdicts, refusal_json
 from kinpay.charges.rules import RulesCache
-from kinpay.charges.standing import CircleStanding, CounterKey, Moment, Used
-from kinpay.charges.store import (
-    READ_DEBIT_WAITS,
-    Loaded,
-    Locked,
-    Uses,
-    Written,
-    audited,
-    claim_and_load,
-    find_keys,
-    forget_keys,
-    lock_circles,
-    read_charges,
-    write_batch,
-)
+from kinpay.charges.standing import CircleStanding, CounterKey, Moment
+from kinpay.charges.store import Loaded, Locked, Uses, Written, audited, claim_and_load, lock_circles, write_batch
 from kinpay.database.audit import Event, chain
 from kinpay.database.pool import Database
-from kinpay.database.sql import Connection
-from kinpay.primitives.errors import (
-    Busy,
-    CheckCodeExpired,
-    CheckCodeUsed,
-    KeyInFlight,
-    KeyReused,
-    KinpayError,
-    NotFound,
-    RequestReplayed,
-    TerminalSessionEnded,
-    Unauthenticated,
-)
+from kinpay.primitives.errors import Busy, NotFound
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 256
+_AT_ONCE: Final = 2
+"""How many batches of a process are under way at most: one is decided while the other is at the database."""
+_WORTH_IT: Final = 16
+"""How many orders make it worth to begin a batch beside another, instead of waiting to join the next."""
 _PATIENCE: Final = 4
 """How often an order of a busy circle is put off before it waits for its circle in a transaction of its own."""
 _ATTEMPTS: Final = 4
-_EXECUTING: Final = timedelta(seconds=30)
-"""How long after its decision a charge that captures at once may still be in the hands of the request that made it."""
 
 
 class _Waiting:
@@ -73,14 +50,20 @@ class _Waiting:
 
 
 class Batcher:
-    """One a process. `authorize` joins the batch that is being collected."""
+    """One a process. `authorize` joins the batch that is being collected.
+
+    Under load two batches are under way, so that one is decided here while the other is at the database. They never hold the
+    same circle: an order waits in the queue for as long as a batch of ours has its circle.
+    """
 
     def __init__(self, db: Database, rules: RulesCache | None = None, *, max_batch: int = MAX_BATCH) -> None:
         self._db = db
         self._rules = rules or RulesCache()
         self._max_batch = max_batch
         self._queue: deque[_Waiting] = deque()
-        self._runner: asyncio.Task[None] | None = None
+        self._held: set[str] = set()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._beginning = False
         self._patient: set[asyncio.Task[None]] = set()
 
     async def authorize(self, request: AuthorizeRequest) -> Authorized:
@@ -91,26 +74,55 @@ class Batcher:
         """
         answer: asyncio.Future[Authorized] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(request, answer))
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+        self._begin_soon()
         return await answer
 
     async def close(self) -> None:
         """Lets what is queued finish."""
-        while self._runner is not None or self._patient:
-            pending = [task for task in (self._runner, *self._patient) if task is not None]
-            await asyncio.wait(pending)
+        while self._queue or self._batches or self._patient:
+            self._begin_soon()
+            await asyncio.wait([*self._batches, *self._patient, asyncio.ensure_future(asyncio.sleep(0))])
 
-    async def _run(self) -> None:
+    def _begin_soon(self) -> None:
+        """Begins batches at the end of this turn of the loop, so that whoever asks in the same turn is in them."""
+        if not self._beginning and len(self._batches) < _AT_ONCE:
+            self._beginning = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._beginning = False
+        while len(self._batches) < _AT_ONCE and (batch := self._next_batch()):
+            circles = {item.request.circle_id for item in batch}
+            self._held |= circles
+            task = asyncio.create_task(self._run(batch, circles))
+            self._batches.add(task)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Takes orders out of the queue whose circles are free here, oldest first; none if a batch more is not worth it.
+
+        Where there is enough for two batches it takes half. A circle's orders stay together: they could not be in both.
+        """
+        free = [item for item in self._queue if item.request.circle_id not in self._held][: self._max_batch]
+        if self._batches and len(free) < _WORTH_IT:
+            return []
+        if not self._batches and len(free) >= 2 * _WORTH_IT:
+            circles = {item.request.circle_id for item in free[: len(free) // 2]}
+            free = [item for item in free if item.request.circle_id in circles]
+        taken = set(map(id, free))
+        self._queue = deque(item for item in self._queue if id(item) not in taken)
+        return free
+
+    async def _run(self, batch: list[_Waiting], circles: set[str]) -> None:
+        put_off: list[_Waiting] = []
         try:
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
-                put_off = await self._carry_out(batch, wait=False)
-                if put_off and not self._queue:
-                    await asyncio.sleep(0.002)  # Only busy circles are left: let whoever holds them commit.
-                self._queue.extendleft(reversed(put_off))
+            put_off = await self._carry_out(batch, wait=False)
+            if put_off and not self._queue:
+                await asyncio.sleep(0.002)  # Only busy circles are left: let whoever holds them commit.
         finally:
-            self._runner = asyncio.create_task(self._run()) if self._queue else None
+            self._queue.extendleft(reversed(put_off))
+            self._held -= circles
+            self._batches.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._begin_soon()
 
     async def _carry_out(self, batch: list[_Waiting], *, wait: bool) -> list[_Waiting]:
         """Carries out a batch and answers; returns the orders to put into a following one."""
@@ -169,7 +181,7 @@ class Batcher:
             chosen = [requests[position] for position in mine]
             windows = _windows(chosen, standings, moments)
             loaded = await claim_and_load(conn, chosen, windows, now=locked.now)
-            to_decide = await _sort_out(conn, chosen, mine, loaded, locked, verdicts)
+            to_decide = await sort_out(conn, chosen, mine, loaded, locked, verdicts)
             written = _decide_all([chosen[index] for index in to_decide], standings, moments, loaded, locked)
             if written.charges:
                 await write_batch(conn, written, now=locked.now)
@@ -237,63 +249,6 @@ def _windows(
     return list(wanted)
 
 
-async def _sort_out(
-    conn: Connection, chosen: list[AuthorizeRequest], mine: list[int], loaded: Loaded, locked: Locked, verdicts: Verdicts
-) -> list[int]:
-    """Answers repetitions and dead codes; returns the indexes (into `chosen`) that own their key and are to be decided."""
-    unclaimed = [index for index in range(len(chosen)) if index not in loaded.claimed]
-    if unclaimed:
-        repeated = [chosen[index] for index in unclaimed]
-        known = await find_keys(conn, repeated)
-        charges = await read_charges(conn, [row["charge_id"] for row in known.values() if row["charge_id"]])
-        waits = {row[0] for row in await READ_DEBIT_WAITS.rows(conn, ids=list(charges))}
-        for at, index in enumerate(unclaimed):
-            row = known.get(at)
-            charge = charges.get(row["charge_id"]) if row else None
-            objection = _objection(index, loaded)
-            verdict = _repetition(chosen[index], row["fingerprint"] if row else None, charge, objection, locked)
-            if isinstance(verdict, Authorized) and not verdict.fresh and _executing(verdict.charge, waits, locked):
-                verdict = KeyInFlight(retry_after_s=1)
-            verdicts.answers[mine[index]] = verdict
-    revoked = [i for i in sorted(loaded.claimed) if chosen[i].terminal_id in loaded.revoked_terminals]
-    for index in revoked:
-        verdicts.answers[mine[index]] = Unauthenticated(reason="terminal_revoked")
-    if revoked:
-        await forget_keys(conn, [chosen[index].charge_id for index in revoked])
-    return [index for index in sorted(loaded.claimed) if chosen[index].terminal_id not in loaded.revoked_terminals]
-
-
-def _objection(index: int, loaded: Loaded) -> KinpayError | None:
-    """Why a signed request must not be believed."""
-    if index not in loaded.fresh:
-        return RequestReplayed()
-    return None if index in loaded.in_session else TerminalSessionEnded()
-
-
-def _repetition(
-    request: AuthorizeRequest, fingerprint: bytes | None, charge: Charge | None, objection: KinpayError | None, locked: Locked
-) -> Authorized | KinpayError:
-    """What a request hears that did not get its key: its own earlier charge, or why it is not believed."""
-    if charge is not None and charge.id == request.charge_id:
-        return Authorized(charge, fresh=True)  # Ours: the commit's acknowledgement was lost.
-    if objection is not None:
-        return objection
-    if fingerprint is not None:
-        if charge is None or not hmac.compare_digest(fingerprint, request.key.fingerprint):
-            return KeyReused()
-        return Authorized(charge, fresh=False)
-    if request.burn is not None and request.burn.expires_at < locked.now:
-        return CheckCodeExpired()
-    return CheckCodeUsed()
-
-
-def _executing(charge: Charge, waits: set[str], locked: Locked) -> bool:
-    """Whether the first request under the key still carries the charge out (and nobody was told *unknown* yet)."""
-    young = locked.now - charge.decided_at < _EXECUTING
-    busy = charge.state is ChargeState.HELD or (charge.state is ChargeState.SUBMITTED and charge.id in waits)
-    return charge.capture_at_once and young and busy
-
-
 def _decide_all(
     requests: Sequence[AuthorizeRequest],
     standings: dict[str, CircleStanding],
@@ -310,8 +265,10 @@ def _decide_all(
         if isinstance(decision, Approve):
             for counter, span in decision.uses:
                 key = (counter.id, span.start)
-                seen = loaded.usage.setdefault(key, Used())
-                gained = written.uses.setdefault(key, Uses(circle.id, span))
+                seen = loaded.usage[key]
+                gained = written.uses.get(key)
+                if gained is None:
+                    gained = written.uses[key] = Uses(circle.id, span)
                 seen.amount_minor += charge.amount_minor
                 gained.amount_minor += charge.amount_minor
                 seen.count += 1

@@ -176,8 +176,11 @@ def _judge(case: _Case, order: Order, moment: Moment) -> tuple[list[Reason], Agr
     if order.currency != mandate.currency or (credential and credential.currency not in (None, order.currency)):
         reasons.append(Reason(Rank.MANDATE, "CURRENCY"))
     for bounds in case.bounds():
-        reasons.extend(_conditions_against(order, bounds.conditions, moment))
-        reasons.extend(_ceilings_against(order, bounds, case.usage, moment))
+        conditions = bounds.conditions
+        if conditions.payees or conditions.mccs or conditions.hours:
+            reasons.extend(_conditions_against(order, conditions, moment))
+        if bounds.ceilings:
+            reasons.extend(_ceilings_against(order, bounds, case.usage, moment))
     agreement = _funding(case, order)
     if agreement is None:
         reasons.append(_provider_reason(case, order))
