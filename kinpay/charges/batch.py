@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MAX_BATCH: Final = 256
 _AT_ONCE: Final = 2
 """How many batches of a process are under way at most: one is decided while the other is at the database."""
-_WORTH_IT: Final = 16
+_WORTH_IT: Final = 8
 """How many orders make it worth to begin a batch beside another, instead of waiting to join the next."""
 _PATIENCE: Final = 4
 """How often an order of a busy circle is put off before it waits for its circle in a transaction of its own."""
