@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState
-from kinpay.charges.submit import commit_debit
+from kinpay.charges.reconcile import reconcile_refunds
+from kinpay.charges.refund import refund_charge, send_refund
+from kinpay.charges.settle import settle_debit
+from kinpay.charges.submit import capture_charge, commit_debit
 from kinpay.charges.void import void_charge
 from kinpay.database.pool import Database
+from kinpay.providers.contract import DebitState
 from tests.charges.household import found, limit, shop_of, terms
 from tests.charges.scripted import ScriptedBank
 
@@ -49,3 +55,32 @@ async def test_partial_capture_gives_back_the_difference_and_keeps_the_count(db:
     assert await home.usage(mandate_id) == [(45, 1)]
     assert await home.usage(mandate_id, "month") == [(45, 1)]
     assert (await home.charge(charge.id)).captured_minor == 45
+
+
+async def test_a_second_debit_that_cannot_be_given_back_touches_neither_limit_nor_merchant(db: Database) -> None:
+    """Fallback, then late truth: the payer was debited twice. The provider refuses to return the second debit."""
+    (home,) = await found(db, await shop_of(db), terms(limit(100)))
+    await home.add_agreement()
+    await home.grant(home.spenders[0].id, terms(limit(100)))
+    batcher, bank = Batcher(db), ScriptedBank()
+    charge = await home.buy(batcher, 40)
+    bank.steps = deque(["fails", "pays"])
+    charge = await capture_charge(db, bank, charge.id, amount_minor=None, delivered=False, actor_id=home.shop.terminal_id)
+    assert charge.state is ChargeState.SUCCEEDED
+    async with db.transaction() as conn:
+        (asked,) = await refund_charge(conn, charge.id, amount_minor=30, actor_id=home.shop.terminal_id)
+    await send_refund(db, bank, asked)
+    (first,) = bank.keys(DebitState.FAILED)
+    bank.finish(first, paid=True)
+    async with db.transaction() as conn:
+        await settle_debit(conn, first, bank.seen(first))
+    bank.refund_steps = deque(["fails"])
+    assert await reconcile_refunds(db, bank) == 1
+    charge = await home.charge(charge.id)
+    assert (charge.captured_minor, charge.refunded_minor) == (40, 30)
+    assert await home.usage(home.spenders[0].mandate_id) == [(10, 1)]
+    async with db.connection() as conn:
+        told = [row[0] for row in await conn.fetch("SELECT topic FROM outbox WHERE subject_id = $1", charge.id)]
+        failed = await conn.fetchval("SELECT count(*) FROM outbox WHERE topic = 'refund.failed'")
+    assert "charge.debited_twice" in told
+    assert failed == 1
