@@ -383,7 +383,8 @@ class FamilyMachine(RuleBasedStateMachine):
                 self.home.circle_id,
             )
             returned = await conn.fetch(
-                "SELECT charge_id, sum(amount_minor)::bigint FROM refund WHERE circle_id = $1 AND state = 'succeeded' GROUP BY 1",
+                "SELECT charge_id, sum(amount_minor)::bigint FROM refund"
+                " WHERE circle_id = $1 AND state = 'succeeded' GROUP BY 1",
                 self.home.circle_id,
             )
         entries: Counter[str] = Counter()
