@@ -188,8 +188,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "keyring",
-        "The folder of the wrapped per-person keys. Keep it out of the database's backups: destroying a key there is what "
-        "makes a person's templates unreadable for ever.",
+        "The folder of the templates' wrapped keys, one a template. Keep it out of the database's backups: destroying a key "
+        "there is what makes a template unreadable for ever.",
         "$KINPAY_HOME/keyring",
         _path,
     ),

@@ -47,9 +47,7 @@ async def family(house: House) -> Family:
     canteen, site = await merchant(owner, name="Canteen", mcc="5814", site="School")
     till = await Device.install(owner, merchant_id=canteen, site_id=site, name="Till 1")
     # The bank is shared by all stories, and knows people by their account names.
-    mother = await Player.join(
-        house.world, f"lin.mei.{secrets.token_hex(2)}", name="Lin Mei", born="1986-03-14", locale="en"
-    )
+    mother = await Player.join(house.world, f"lin.mei.{secrets.token_hex(2)}", name="Lin Mei", born="1986-03-14", locale="en")
     await mother.open_bank_account(100_000)
     child = await Player.join(house.world, "xiaoyu", name="Xiaoyu", born="2016-09-01", locale="en")
     asked = await child.request("A", payer=mother.account, device=till)
@@ -173,7 +171,7 @@ def template_of(path: str, openapi: dict[str, Any], method: str) -> str:
         if method.lower() in operations and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), bare)
     ]
     assert fits, f"{method} {path} is not in the OpenAPI document"
-    return min(fits, key=lambda template: template.count("{"))
+    return str(min(fits, key=lambda template: str(template).count("{")))
 
 
 def names_of(schema: dict[str, Any], openapi: dict[str, Any], place: str = "", depth: int = 0) -> set[str]:
