@@ -34,6 +34,8 @@ _WORTH_IT: Final = 8
 """How many orders make it worth to begin a batch beside another, instead of waiting to join the next."""
 _PATIENCE: Final = 4
 """How often an order of a busy circle is put off before it waits for its circle in a transaction of its own."""
+_WAITING_AT_ONCE: Final = 3
+"""How many slow circles may have a connection waiting for them; a pool has more."""
 _ATTEMPTS: Final = 4
 
 
@@ -65,6 +67,8 @@ class Batcher:
         self._batches: set[asyncio.Task[None]] = set()
         self._beginning = False
         self._patient: set[asyncio.Task[None]] = set()
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._may_wait = asyncio.Semaphore(_WAITING_AT_ONCE)
 
     async def authorize(self, request: AuthorizeRequest) -> Authorized:
         """Decides and, if approved, reserves. When it returns, that is durable.
@@ -115,7 +119,7 @@ class Batcher:
     async def _run(self, batch: list[_Waiting], circles: set[str]) -> None:
         put_off: list[_Waiting] = []
         try:
-            put_off = await self._carry_out(batch, wait=False)
+            put_off = self._without_patient(await self._carry_out(batch, wait=False))
             if put_off and not self._queue:
                 await asyncio.sleep(0.002)  # Only busy circles are left: let whoever holds them commit.
         finally:
@@ -132,22 +136,36 @@ class Batcher:
             return await self._after_failure(batch, error, wait=wait)
         for position, verdict in verdicts.answers.items():
             _answer(batch[position], verdict)
-        put_off = [batch[position] for position in verdicts.deferred]
+        return [batch[position] for position in verdicts.deferred]
+
+    def _without_patient(self, put_off: list[_Waiting]) -> list[_Waiting]:
+        """Lets the orders that were put off too often wait for their circle; returns the others."""
+        soon: list[_Waiting] = []
         for item in put_off:
             item.put_off += 1
-        patient = [item for item in put_off if item.put_off > _PATIENCE]
-        for item in patient:
-            task = asyncio.create_task(self._wait_for_circle(item))
-            self._patient.add(task)
-            task.add_done_callback(self._patient.discard)
-        return [item for item in put_off if item.put_off <= _PATIENCE]
+            if item.put_off <= _PATIENCE:
+                soon.append(item)
+                continue
+            circle_id = item.request.circle_id
+            if circle_id not in self._waiting:
+                task = asyncio.create_task(self._wait_for_circle(circle_id))
+                self._patient.add(task)
+                task.add_done_callback(self._patient.discard)
+            self._waiting.setdefault(circle_id, []).append(item)
+        return soon
 
-    async def _wait_for_circle(self, item: _Waiting) -> None:
-        """An order alone, waiting for its circle's lock, so that one slow circle holds up nobody else."""
-        for _ in range(_ATTEMPTS):
-            if not await self._carry_out([item], wait=True):
-                return
-        _answer(item, Busy(reason="circle"))
+    async def _wait_for_circle(self, circle_id: str) -> None:
+        """Waits for one circle's lock with all the orders that wait for it, so that a slow circle holds up nobody else.
+
+        However many are slow, only some of the pool's connections wait; the slow ones then wait for each other.
+        """
+        left: list[_Waiting] = []
+        while left or self._waiting[circle_id]:
+            async with self._may_wait:
+                batch = left + self._waiting[circle_id]
+                batch, self._waiting[circle_id] = batch[: self._max_batch], batch[self._max_batch :]
+                left = await self._carry_out(batch, wait=True)
+        del self._waiting[circle_id]
 
     async def _after_failure(self, batch: list[_Waiting], error: Exception, *, wait: bool) -> list[_Waiting]:
         """A database that is away, or a deadlock, is no order's fault: the batch is tried again as it is, then told.
