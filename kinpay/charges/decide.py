@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from kinpay.charges.standing import (
@@ -35,6 +36,8 @@ from kinpay.primitives.clock import Span, Window, instant, start_of_day, zone
 
 _HORIZON: Final = timedelta(days=400)
 _NOTHING: Final = Used()
+_MIDNIGHT: Final = time.max
+"""Stands for 24:00, later than any time at which an opening ends."""
 
 
 class Rank(IntEnum):
@@ -221,6 +224,23 @@ def _is_open(openings: tuple[Opening, ...], moment: Moment) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
+def _common(conditions: tuple[tuple[Opening, ...], ...]) -> tuple[Opening, ...]:
+    """When all of several hours conditions are open at once; such a stretch begins where one of their openings does."""
+    common: list[Opening] = []
+    for weekday in range(1, 8):
+        open_then = [[opening for opening in openings if weekday in opening.weekdays] for openings in conditions]
+        for start in sorted({opening.opens for openings in open_then for opening in openings}):
+            closes = [
+                max((o.closes or _MIDNIGHT for o in openings if o.opens <= start < (o.closes or _MIDNIGHT)), default=None)
+                for openings in open_then
+            ]
+            if None not in closes:
+                end = min(close for close in closes if close is not None)
+                common.append(Opening(start, None if end == _MIDNIGHT else end, frozenset({weekday})))
+    return tuple(common)
+
+
 def _opens_at(openings: tuple[Opening, ...], now: datetime, time_zone: str) -> datetime | None:
     """The first instant after `now` at which the wall shows an opening, across jumps of the clock."""
     for days in range(9):
@@ -331,13 +351,17 @@ def _again_at(case: _Case, order: Order, moment: Moment) -> datetime | None:
 
     Each reason names the first instant at which it may have gone; the latest of them is the earliest candidate, and is
     judged again there, since another condition may bind by then. A reason that no time lifts ends the search.
+    Hours are searched for together: stepping from one condition's opening to another's would never end where none coincide.
     """
+    openings = _common(tuple(hours for bounds in case.bounds() for hours in bounds.conditions.hours))
     at = moment
     while True:
         reasons, _ = _judge(case, order, at)
         if not reasons:
             return at.now
-        lifted = [reason.resets_at for reason in reasons]
+        lifted = [reason.resets_at for reason in reasons if reason.rank is not Rank.TIME]
+        if len(lifted) < len(reasons):
+            lifted.append(_opens_at(openings, at.now, at.time_zone))
         if None in lifted or _never(reasons, order):
             return None
         following = max(instant for instant in lifted if instant is not None)

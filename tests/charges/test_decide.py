@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
@@ -85,3 +87,31 @@ def test_openings_across_jumps_of_the_clock(known: tuple[World, datetime]) -> No
     else:
         assert isinstance(said, Refuse)
         assert said.again_at == again_at(world, asked, now)
+
+
+@pytest.mark.parametrize("coinciding", [True, False])
+def test_hours_that_hardly_coincide_are_not_searched_for_step_by_step(coinciding: bool) -> None:
+    """A payer may write two sets of hours that are never open together; a refusal must not keep everybody waiting for it."""
+    early = [{"opens": f"{hour:02}:00", "closes": f"{hour:02}:20", "weekdays": [*range(1, 8)]} for hour in range(21)]
+    late = [{"opens": f"{hour:02}:20", "closes": f"{hour:02}:40", "weekdays": [*range(1, 8)]} for hour in range(20)]
+    if coinciding:
+        late.append({"opens": "20:10", "closes": "20:40", "weekdays": [2]})
+    terms = {"currency": "CNY", "limits": [], "conditions": [{"kind": "hours", "open": opens} for opens in (early, late)]}
+    mandate = Allowed("1" * 32, PAYERS[0], SPENDERS[0], "active", False, terms, [Funding("2" * 32, True, "CNY", None)])
+    world = World("Asia/Shanghai", spender_active={SPENDERS[0]: True}, mandates=[mandate])
+    asked = order_of(Asked(1, "CNY", MERCHANTS[0], MCCS[0], SPENDERS[0], None))
+    now = datetime(2026, 3, 4, 4, tzinfo=UTC)  # a Wednesday
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        said = decide(asked, Compiled(world).standing, {}, Moment(now, world.zone))
+    finally:
+        sys.setprofile(None)
+    assert isinstance(said, Refuse)
+    assert said.again_at == (datetime(2026, 3, 10, 12, 10, tzinfo=UTC) if coinciding else None)
+    assert calls < 20_000
