@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kinpay.primitives.errors import Invalid, KeyMissing
 from kinpay.primitives.ids import ID_PATTERN
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 
 _FORBIDDEN: Final = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
-_BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\ufeff")
+_BIDI: Final = frozenset("\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\ufeff")
+_ACCOUNT = re.compile(r"(?=.{3,64}$)[^\s@/\\]+(@[^\s@/\\]+)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _KEY = re.compile(r"^[\x21\x23-\x7e]{1,255}$")
 
 
@@ -38,8 +40,23 @@ def printable(text: str) -> str:
 
 
 def account_name(text: str) -> str:
-    """Normalises an account name (NFKC, lower case). Raises: ValueError."""
-    return printable(unicodedata.normalize("NFKC", text).casefold())
+    """Normalises an account name (NFKC, lower case); its shape counts as it is then, when full-width signs are plain ones.
+
+    Raises: ValueError, also for characters that cannot be seen, with which one name could pass for another.
+    """
+    name = printable(unicodedata.normalize("NFKC", text).casefold())
+    if not _ACCOUNT.fullmatch(name) or any(unicodedata.category(char) == "Cf" for char in name):
+        raise ValueError("not an account name")
+    return name
+
+
+def _calendar_date(value: object) -> object:
+    """Lets a date through as it is written, and nothing that only could be read as one (seconds since 1970 among it)."""
+    if isinstance(value, str) and not _DATE.fullmatch(value):
+        raise ValueError("not a calendar date")
+    if not isinstance(value, str | date) or isinstance(value, datetime):
+        raise ValueError("not a calendar date")
+    return value
 
 
 def _known_currency(code: str) -> str:
@@ -68,7 +85,7 @@ Mcc = Annotated[str, Field(pattern=r"^[0-9]{4}$", examples=["5814"])]
 """Merchant category code, ISO 18245."""
 Pin = Annotated[str, Field(pattern=r"^[0-9]{4,8}$")]
 """A spender's number, ASCII digits."""
-Day = Annotated[date, Field(strict=False)]
+Day = Annotated[date, Field(strict=False), BeforeValidator(_calendar_date)]
 """A calendar date, `YYYY-MM-DD`."""
 
 
