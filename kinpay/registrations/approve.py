@@ -16,6 +16,7 @@ from kinpay.database.audit import Event
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
 from kinpay.mandates.agreement_store import find_reusable
+from kinpay.mandates.end_mandate import withdraw_mandate
 from kinpay.mandates.grant import propose
 from kinpay.mandates.sign_agreement import begin
 from kinpay.mandates.terms import Terms
@@ -27,7 +28,7 @@ from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import MatchNumberWrong, NotFound, WrongState
 from kinpay.registrations import payer, store, tell
 from kinpay.registrations.bind import Next, advance
-from kinpay.registrations.card import adopt_circle, revoke_provisional_cards
+from kinpay.registrations.card import adopt_circle, may_adopt, revoke_provisional_cards
 from kinpay.registrations.expire import close
 from kinpay.registrations.registration import Registration, RegistrationEvent, RegistrationState
 from kinpay.registrations.store import Standing
@@ -156,15 +157,20 @@ async def _require_payer_of(conn: Connection, actor: Actor, circle_ids: Sequence
 async def _settle_circle(
     conn: Connection, actor: Actor, registration: Registration, circle: str | NewCircle, *, now: datetime
 ) -> str:
-    """The circle in which the payer will pay. One that was made for an assisted spender is adopted, or left with its cards."""
+    """The circle in which the payer will pay. One that was made for this registration is adopted, or left: its cards with it,
+    and the mandate of an earlier yes that came to nothing.
+    """
+    before = registration.circle_id
+    if not isinstance(circle, str) and before is not None and await may_adopt(conn, registration, payer_id=actor.id):
+        await adopt_circle(conn, before, actor, name=circle.name, time_zone=circle.time_zone, now=now)
+        return before
+    if before is not None and before != circle:
+        await revoke_provisional_cards(conn, registration)
+        if registration.mandate_id is not None:
+            await withdraw_mandate(conn, registration.mandate_id, now=now)
     if isinstance(circle, str):
-        if registration.circle_id is not None and registration.circle_id != circle:
-            await revoke_provisional_cards(conn, registration)
         return circle
-    if registration.circle_id is None:
-        return (await open_circle(conn, actor, name=circle.name, time_zone=circle.time_zone)).id
-    await adopt_circle(conn, registration.circle_id, actor, name=circle.name, time_zone=circle.time_zone, now=now)
-    return registration.circle_id
+    return (await open_circle(conn, actor, name=circle.name, time_zone=circle.time_zone)).id
 
 
 async def _find_or_begin(

@@ -45,6 +45,23 @@ async def open_provisional_circle(conn: Connection, spender: Person, *, time_zon
     return circle_id
 
 
+IS_UNUSED = Sql("""
+    SELECT c.charge_seq = 0 AND c.created_at >= :asked_at
+           AND NOT EXISTS (SELECT FROM circle_member m WHERE m.circle_id = c.id AND m.person_id <> :payer_id)
+           AND NOT EXISTS (SELECT FROM mandate d WHERE d.circle_id = c.id AND d.id IS DISTINCT FROM :mandate_id)
+    FROM circle c WHERE c.id = :circle_id
+""")
+
+
+async def may_adopt(conn: Connection, registration: Registration, *, payer_id: str) -> bool:
+    """Whether the registration's circle was made for it (or by an earlier yes to it) and nothing else has come of it since.
+
+    A circle that the payer chose before, and that lost its agreement again, is somebody's home: it is not to be made over.
+    """
+    named = {"circle_id": registration.circle_id, "mandate_id": registration.mandate_id, "payer_id": payer_id}
+    return bool(await IS_UNUSED.value(conn, **named, asked_at=registration.created_at))
+
+
 RENAME = Sql("UPDATE circle SET name = :name, time_zone = :time_zone WHERE id = :circle_id")
 NOTE_ZONE = Sql("INSERT INTO circle_zone (circle_id, time_zone, since) VALUES (:circle_id, :time_zone, :now)")
 
@@ -65,6 +82,9 @@ async def adopt_circle(conn: Connection, circle_id: str, actor: Actor, *, name: 
     await add_member(conn, circle_id, actor.id, Role.PAYER, now)
 
 
+EVER_PRINTED = Sql("""
+    SELECT EXISTS (SELECT FROM credential WHERE circle_id = :circle_id AND person_id = :person_id AND kind = 'card')
+""")
 CARDS = Sql("""
     SELECT id FROM credential
     WHERE circle_id = :circle_id AND person_id = :person_id AND kind = 'card' AND state = 'active' ORDER BY id
@@ -85,7 +105,8 @@ async def print_card(
     """A card and PIN for the assisted spender before the terminal; a card printed before is revoked by the new one.
 
     While the registration is open it pays nothing yet. Once it is bound a terminal prints only the card that had to be replaced
-    because the payer chose another circle; any further one is the payer's to order.
+    because the payer chose another circle, and only the first one there; any further one, also after the payer revoked it, is
+    the payer's to order.
 
     Raises: NotFound for another terminal's registration, or a spender with a phone; WrongState.
     """
@@ -96,9 +117,9 @@ async def print_card(
     registration = await store.lock(conn, registration_id)
     circle_id = registration.circle_id
     assert circle_id is not None, "assisted registrations have a circle"
-    before = await CARDS.rows(conn, circle_id=circle_id, person_id=spender.id)
+    had_one = await EVER_PRINTED.value(conn, circle_id=circle_id, person_id=spender.id)
     is_open = registration.is_open and registration.expires_at > now
-    if not is_open and (registration.state is not RegistrationState.BOUND or before):
+    if not is_open and (registration.state is not RegistrationState.BOUND or had_one):
         raise WrongState("registration", state=str(registration.state), event="print_card")
     return await issue_card(
         conn,

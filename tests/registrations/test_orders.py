@@ -10,7 +10,7 @@ import pytest
 
 from kinpay.biometrics import enrol
 from kinpay.database.pool import database_now
-from kinpay.mandates.credential import card_terms, issue_card
+from kinpay.mandates.credential import card_terms, issue_card, revoke_card
 from kinpay.mandates.sign_agreement import learn_agreement, refresh_agreement
 from kinpay.providers.contract import Inbound, ProviderAgreement
 from kinpay.registrations.authorize import agreement_learned, carry_agreement
@@ -159,6 +159,24 @@ async def test_a_refusal_at_the_bank_takes_the_consent_back_and_the_payer_may_ch
     await assert_bound(banked, made["registration_id"], child, mother, with_template=False)
 
 
+async def test_choosing_again_with_a_new_circle_leaves_the_circle_chosen_before_as_it_is(banked: House) -> None:
+    child, mother = await banked.person("child"), await banked.person("mother", at_bank=True)
+    opened = await mother.ask("POST", "/v1/circles", {"name": "Colleagues", "time_zone": "Europe/Paris"})
+    before = opened.json()["id"]
+    made = await child.requested("C", payer="mother")
+    yes = await mother.approved(made["registration_id"], number=made["match_number"], circle_id=before)
+    await mother.refuse_at_bank(yes["agreement"]["sign_url"])
+    await returned(banked, yes["agreement"]["agreement_id"])
+    again = await mother.approved(made["registration_id"], number=made["match_number"])
+    assert again["circle_id"] != before
+    kept = (await banked.rows("SELECT name, time_zone FROM circle WHERE id = $1", before))[0]
+    assert (kept["name"], kept["time_zone"]) == ("Colleagues", "Europe/Paris")
+    assert await banked.value("SELECT state FROM mandate WHERE circle_id = $1", before) == "ended", "nothing waits there"
+    await mother.sign(again["agreement"]["sign_url"])
+    await returned(banked, again["agreement"]["agreement_id"])
+    await assert_bound(banked, made["registration_id"], child, mother, with_template=False)
+
+
 async def test_the_bank_away_the_yes_counts_and_the_agreement_is_asked_for_later(banked: House) -> None:
     assert banked.control is not None
     child, mother = await banked.person("child"), await banked.person("mother", at_bank=True)
@@ -216,6 +234,10 @@ async def test_an_elder_without_a_phone_is_registered_by_the_terminal_and_gets_a
     assert await banked.notices("registration_bound") == await banked.notices("registration_bound", to=daughter.id)
     again = await terminal.ask("POST", f"/v1/terminal/registrations/{registration_id}/card", {"pin": "0000"})
     assert again.status_code == 409, "a terminal does not replace a card that pays"
+    async with banked.db.transaction() as conn:
+        await revoke_card(conn, credential_id=printed.json()["credential_id"], person_id=daughter.id)
+    again = await terminal.ask("POST", f"/v1/terminal/registrations/{registration_id}/card", {"pin": "0000"})
+    assert again.status_code == 409, "nor one that the payer has revoked"
 
 
 async def test_a_payer_who_has_a_circle_takes_the_elder_in_and_the_card_is_printed_anew(banked: House) -> None:
