@@ -13,12 +13,13 @@ from typing import Final
 from kinpay.database import audit
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection
+from kinpay.mandates.agreement import SpenderState
 from kinpay.mandates.counters import ensure_counters
 from kinpay.mandates.funding import own_agreements, settle_funding
 from kinpay.mandates.grant import require_same_currency
 from kinpay.mandates.mandate import Mandate, MandateState
 from kinpay.mandates.narrower import is_narrower
-from kinpay.mandates.spender_binding import want_spender
+from kinpay.mandates.spender_binding import spender_state, want_spender
 from kinpay.mandates.store import add_funding, add_version, current_terms, funding_of, lock_mandate
 from kinpay.mandates.tell import tell_of_mandate
 from kinpay.mandates.terms import Terms
@@ -78,7 +79,8 @@ async def change_funding(
 ) -> Changed:
     """Puts the order of the payer's own agreements in force; a mandate that lacked one goes on, with its counters kept.
 
-    Only leaving out some of those in force, in the same order, needs no proof.
+    Only leaving out some of those in force, in the same order, needs no proof; taking a spender whom the payer removed at the
+    provider under the agreement again needs one.
 
     Raises: NotFound for anybody but the payer, and for agreements of others; WrongState for an ended mandate or an agreement
     that is not active; Conflict; ProofRequired; ProofInvalid; Invalid for none or another currency.
@@ -93,6 +95,8 @@ async def change_funding(
         conn, agreement_ids, circle_id=circle.id, payer_id=payer_id, currency=currency, only_active=True
     )
     lowered = before is not None and _keeps_order(agreement_ids, before.agreement_ids)
+    for agreement in chosen:
+        lowered &= await spender_state(conn, agreement.id, mandate.spender_id) not in (None, SpenderState.REMOVED)
     await spend_proof(conn, proof_id, needed=not lowered, operation=FUNDING, now=now)
     version = await add_funding(conn, mandate, agreement_ids, now=now)
     for agreement in chosen:

@@ -141,6 +141,18 @@ async def test_a_spender_removed_at_the_bank_is_suspended_alone(family: Family) 
     assert (await _learn(family, agreement_id, Seen.ACTIVE, removed_spender_refs=refs)).removed_spenders == ()
 
 
+async def test_a_spender_removed_at_the_bank_comes_back_by_a_proof_of_the_payer_only(family: Family) -> None:
+    agreement_id = await family.agreement()
+    mine = await family.mandate(TERMS, agreements=[agreement_id])
+    await _learn(family, agreement_id, Seen.ACTIVE, removed_spender_refs=frozenset({family.spender.id}))
+    path, same = f"/v1/mandates/{mine}/funding", {"agreement_ids": [agreement_id]}
+    assert (await family.payer.ask("PUT", path, same)).json()["code"] == "proof-required"
+    assert (await family.look(mine)).state is MandateState.SUSPENDED
+    proof = await family.payer.proof("mandate.funding", mine, same)
+    assert (await family.payer.ask("PUT", path, {**same, "proof": proof})).json()["lowered"] is False
+    assert (await family.look(mine)).state is MandateState.ACTIVE
+
+
 async def test_the_payer_ends_an_agreement_and_the_provider_is_told(family: Family) -> None:
     agreement_id = await family.agreement()
     mandate_id = await family.mandate(TERMS, agreements=[agreement_id])
