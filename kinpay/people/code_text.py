@@ -14,9 +14,8 @@ PURPOSES: Final[dict[str, tuple[str, str]]] = {
     "mandate.terms": ("更改付款限额", "change a spending limit"),
     "mandate.funding": ("更改扣款账户", "change the account that is debited"),
     "mandate.resume": ("恢复暂停的付款授权", "let a paused spender pay again"),
-    "pool.terms": ("更改共享限额", "change a shared limit"),
+    "pool.change": ("更改共享限额", "change a shared limit"),
     "pool.end": ("取消共享限额", "end a shared limit"),
-    "card.issue": ("发放付款卡", "issue a payment card"),
 }
 """By the name of the purpose: what the code does, in Chinese and in English."""
 _OTHER: Final = ("确认一项付款设置的更改", "confirm a change to payments")

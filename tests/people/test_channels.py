@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 import pytest
 
 from kinpay.database.pool import database_now
+from kinpay.mandates import change_terms, end_mandate, pool, zone
+from kinpay.people import freeze, membership
 from kinpay.people.channel import (
     CodeMessage,
     CodeNotSent,
@@ -31,6 +33,7 @@ from kinpay.people.channel import (
 )
 from kinpay.people.code_text import PURPOSES, code_text
 from kinpay.primitives.sealed import Sealed
+from kinpay.registrations import approve
 from tests.people.house import House, Posted
 
 SECRET = Sealed(bytes(range(32)))
@@ -40,6 +43,12 @@ def message(**other: Any) -> CodeMessage:
     told = {"id": "0" * 32, "address": "+8613800000001", "account": "wang", "code": "012345"}
     told |= {"purpose": "sign_in", "locale": "zh", "asked_at": "2026-03-02T08:00:00+00:00"}
     return CodeMessage(**{**told, **other})
+
+
+def test_every_operation_that_wants_a_proof_is_named_in_its_message_and_nothing_else_is() -> None:
+    wanted = {freeze.UNFREEZE, membership.INVITE, zone.CHANGE, pool.CHANGE, pool.END, end_mandate.RESUME, approve.OPERATION}
+    wanted |= {change_terms.TERMS, change_terms.FUNDING}
+    assert set(PURPOSES) == wanted | {"sign_in", "open_account"}
 
 
 @pytest.mark.parametrize("locale", ["zh", "en"])
