@@ -24,7 +24,7 @@ from kinpay.charges.refund import Why, give_back, return_surplus
 from kinpay.charges.request import Charge
 from kinpay.charges.rules import CircleRow, read_standings
 from kinpay.charges.standing import CircleStanding, CounterKey, Moment
-from kinpay.charges.usage import change_usage, read_usage, take_usage
+from kinpay.charges.usage import change_usage, count_late, read_usage, take_usage
 from kinpay.database.audit import Event, record
 from kinpay.database.outbox import enqueue
 from kinpay.database.pool import database_now
@@ -94,7 +94,7 @@ async def _succeeded(
         await enqueue(conn, "charge.debited_twice", lane=circle.id, subject_id=charge.id, now=now)
         return
     if before in (ChargeState.DECLINED, ChargeState.VOIDED):
-        await change_usage(conn, charge, amount_minor=charge.net_minor, count=1)
+        await count_late(conn, circle, charge, now=now)
     if before is not ChargeState.ARREARS and charge.owed_since is None:
         events.append(await _book_capture(conn, charge, debit, now=now))
     charge.late = charge.late or late
@@ -190,15 +190,21 @@ SPENT = Sql("""
 async def _fall_back(conn: Connection, circle: LockedCircle, charge: Charge, failure: Failure, *, now: datetime) -> str | None:
     """Decides afresh, without the agreements that were refused, and swaps the reservation; None if nothing is left.
 
-    The reservation was given back just before. The moment judged is the charge's own, so that its windows stay its own.
+    The reservation was given back just before. The moment judged is the charge's own, so that its windows stay its own; if the
+    circle's zone has changed since, those windows are no longer what limits are judged by, and nothing is decided again.
     """
     standing = await _standing_now(conn, circle)
     moment = Moment(charge.decided_at, circle.time_zone)
+ZONE_CHANGED = Sql("SELECT EXISTS (SELECT 1 FROM circle_zone WHERE circle_id = :circle_id AND since > :decided_at)")
+
+
     usage = await read_usage(conn, _windows(standing, charge, moment))
     spent = frozenset(row[0] for row in await SPENT.rows(conn, charge_id=charge.id))
     order = replace(charge.order, amount_minor=charge.debited_minor)
     decision = decide(order, standing, usage, moment, spent_agreements=spent)
     if not isinstance(decision, Approve):
+    if await ZONE_CHANGED.value(conn, circle_id=circle.id, decided_at=charge.decided_at):
+        return None
         return None
     await take_usage(conn, circle.id, decision.uses, amount_minor=charge.debited_minor)
     charge.mandate_id, charge.mandate_version = decision.mandate.id, decision.mandate.version

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from kinpay.charges.request import Charge
 from kinpay.charges.standing import Counter, CounterKey, Used
 from kinpay.database.sql import Connection, Sql
-from kinpay.primitives.clock import Span
+from kinpay.mandates.counters import eras_of, spans_of
+from kinpay.people.lock import LockedCircle
+from kinpay.primitives.clock import Span, Window
 
 # Counters are found from the charge itself, not from today's limits: a counter that no limit needs any more is kept up too.
 CHANGE_USAGE = Sql("""
@@ -43,6 +46,40 @@ async def change_usage(conn: Connection, charge: Charge, *, amount_minor: int, c
         merchant_id=charge.merchant_id,
         mcc=charge.mcc,
     )
+
+
+OPEN_WINDOWS = Sql("""
+    INSERT INTO usage (circle_id, counter_id, window_start, window_end)
+    SELECT :circle_id, c.id, n.starts, n.ends
+    FROM counter c JOIN unnest(:periods::text[], :starts::timestamptz[], :ends::timestamptz[]) AS n (period, starts, ends)
+         USING (period)
+    WHERE c.circle_id = :circle_id
+      AND (c.scope_id = :mandate_id OR c.scope_id = :credential_id
+           OR c.scope_id IN (SELECT p.id FROM pool p WHERE p.circle_id = :circle_id AND p.payer_id = :payer_id))
+    ON CONFLICT DO NOTHING
+""")
+
+
+async def count_late(conn: Connection, circle: LockedCircle, charge: Charge, *, now: datetime) -> None:
+    """Counts a charge that had been let go: in its own windows, also of limits and zones that are newer than its letting go."""
+    eras = await eras_of(conn, circle, now=now)
+    around = {
+        (window.value, span.start): span.end
+        for window in Window
+        for span in spans_of(eras, window, first=charge.decided_at, now=now)
+        if span.start <= charge.decided_at < span.end
+    }
+    await OPEN_WINDOWS.run(
+        conn,
+        circle_id=circle.id,
+        periods=[period for period, _ in around],
+        starts=[start for _, start in around],
+        ends=list(around.values()),
+        mandate_id=charge.mandate_id,
+        credential_id=charge.credential_id,
+        payer_id=charge.payer_id,
+    )
+    await change_usage(conn, charge, amount_minor=charge.net_minor, count=1)
 
 
 READ_USAGE = Sql("""

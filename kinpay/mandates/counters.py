@@ -152,6 +152,14 @@ async def counters_of(conn: Connection, scope_id: str) -> list[str]:
 
 
 ERAS = Sql("SELECT time_zone, since FROM circle_zone WHERE circle_id = :circle_id ORDER BY since")
+
+
+async def eras_of(conn: Connection, circle: LockedCircle, *, now: datetime) -> list[Era]:
+    """The time zones that the circle has had, in order."""
+    eras = [Era(row["time_zone"], row["since"]) for row in await ERAS.rows(conn, circle_id=circle.id)]
+    return eras or [Era(circle.time_zone, now)]
+
+
 FIRST_CHARGE = Sql("SELECT min(decided_at) FROM charge WHERE circle_id = :circle_id")
 PERIODS = Sql("SELECT id, period FROM counter WHERE id = ANY(:ids) ORDER BY id")
 
@@ -160,8 +168,7 @@ async def recount(conn: Connection, *, circle: LockedCircle, counter_ids: Sequen
     """Fills counters anew from history, every window that has charges; the caller holds the circle's lock."""
     if not counter_ids:
         return
-    eras = [Era(row["time_zone"], row["since"]) for row in await ERAS.rows(conn, circle_id=circle.id)]
-    eras = eras or [Era(circle.time_zone, now)]
+    eras = await eras_of(conn, circle, now=now)
     first = await FIRST_CHARGE.value(conn, circle_id=circle.id)
     for row in await PERIODS.rows(conn, ids=list(counter_ids)):
         spans = [] if first is None else spans_of(eras, Window(row["period"]), first=min(first, now), now=now)
