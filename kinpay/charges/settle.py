@@ -187,24 +187,24 @@ SPENT = Sql("""
 """)
 
 
+ZONE_CHANGED = Sql("SELECT EXISTS (SELECT 1 FROM circle_zone WHERE circle_id = :circle_id AND since > :decided_at)")
+
+
 async def _fall_back(conn: Connection, circle: LockedCircle, charge: Charge, failure: Failure, *, now: datetime) -> str | None:
     """Decides afresh, without the agreements that were refused, and swaps the reservation; None if nothing is left.
 
     The reservation was given back just before. The moment judged is the charge's own, so that its windows stay its own; if the
     circle's zone has changed since, those windows are no longer what limits are judged by, and nothing is decided again.
     """
+    if await ZONE_CHANGED.value(conn, circle_id=circle.id, decided_at=charge.decided_at):
+        return None
     standing = await _standing_now(conn, circle)
     moment = Moment(charge.decided_at, circle.time_zone)
-ZONE_CHANGED = Sql("SELECT EXISTS (SELECT 1 FROM circle_zone WHERE circle_id = :circle_id AND since > :decided_at)")
-
-
     usage = await read_usage(conn, _windows(standing, charge, moment))
     spent = frozenset(row[0] for row in await SPENT.rows(conn, charge_id=charge.id))
     order = replace(charge.order, amount_minor=charge.debited_minor)
     decision = decide(order, standing, usage, moment, spent_agreements=spent)
     if not isinstance(decision, Approve):
-    if await ZONE_CHANGED.value(conn, circle_id=circle.id, decided_at=charge.decided_at):
-        return None
         return None
     await take_usage(conn, circle.id, decision.uses, amount_minor=charge.debited_minor)
     charge.mandate_id, charge.mandate_version = decision.mandate.id, decision.mandate.version
