@@ -13,11 +13,13 @@ _REFUNDS: Final = "I8 refund_cap"
 _MONEY: Final = "I18 money_type"
 
 # A charge's succeeded debits, less all that goes back to the payer, are what it captured less what was refunded: so a surplus
-# debit is only right together with its refund. One that the provider refuses to give back stays visible as a failed refund.
+# debit is only right together with its refund, and pays for nothing. One that the provider refuses to give back stays visible
+# as a failed refund.
 ONE_DEBIT = Sql("""
     WITH debited AS (
         SELECT cd.charge_id, count(*) AS all_of_them, count(*) FILTER (WHERE d.state IN ('frozen', 'submitted')) AS open,
-               count(*) FILTER (WHERE d.state = 'succeeded') AS succeeded,
+               count(*) FILTER (WHERE d.state = 'succeeded' AND NOT EXISTS (
+                   SELECT 1 FROM refund s WHERE s.debit_id = d.id AND s.reason = 'surplus')) AS succeeded,
                coalesce(sum(cd.amount_minor) FILTER (WHERE d.state = 'succeeded'), 0) AS minor
         FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id AND d.circle_id = cd.circle_id GROUP BY 1
     ), back AS (

@@ -81,23 +81,30 @@ PENDING = Sql("""
 async def _succeeded(
     conn: Connection, circle: LockedCircle, charge: Charge, debit: Debit, seen: ProviderDebit, *, now: datetime
 ) -> None:
-    """The payer was debited: on time, late, or once too often."""
+    """The payer was debited: on time, late, or once too often.
+
+    Late money of a payer whom a fallback replaced goes back to them: the charge, its limits and its statement are another's.
+    """
     late = debit.state is DebitStatus.FAILED
     events = [
         await finish_debit(conn, debit, DebitStatus.SUCCEEDED, now=now, provider_ref=seen.provider_ref, late=late),
         await _book_debit(conn, charge, debit, now=now),
     ]
     before = charge.state
-    if before is ChargeState.SUCCEEDED:
+    replaced = debit.payer_id != charge.payer_id
+    if before is ChargeState.SUCCEEDED or replaced:
         _, surplus = await return_surplus(conn, charge, debit.id, now=now)
         await record(conn, circle.id, *events, surplus, now=now)
+        if replaced:
+            log.warning("late debit of a replaced payer goes back", extra={"charge_id": charge.id, "debit_id": debit.id})
+            return
         await enqueue(conn, "charge.debited_twice", lane=circle.id, subject_id=charge.id, now=now)
         return
     if before in (ChargeState.DECLINED, ChargeState.VOIDED):
         await count_late(conn, circle, charge, now=now)
     if before is not ChargeState.ARREARS and charge.owed_since is None:
         events.append(await _book_capture(conn, charge, debit, now=now))
-    charge.late = charge.late or late
+    charge.late, charge.agreement_id = charge.late or late, debit.agreement_id
     was_owed, charge.owed_since = charge.owed_since is not None, None
     event = ChargeEvent.SUCCEED if before is ChargeState.SUBMITTED else ChargeEvent.LATE_SUCCESS
     events.append(await move_charge(conn, charge, event, now=now, debit_id=debit.id))
