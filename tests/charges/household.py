@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -96,6 +96,20 @@ class Household:
             await learn_agreement(conn, agreement_id, seen=told(agreement_id), now=now)
         self.agreements.append(agreement_id)
         return agreement_id
+
+    async def another_payer(self) -> Household:
+        """The same circle as another payer of it sees it: they have agreements, mandates and pools of their own."""
+        person_id = new_id()
+        async with self.db.transaction() as conn:
+            now = await database_now(conn)
+            await conn.execute(
+                "INSERT INTO person (id, operator_id, account, display_name, locale, birth_date, state, created_at)"
+                " VALUES ($1, $2, $3, 'Person', 'zh', '1980-01-01', 'active', $4)",
+                person_id, self.shop.operator_id, f"q{person_id}", now,
+            )  # fmt: skip
+            await conn.execute("SELECT 1 FROM circle WHERE id = $1 FOR UPDATE", self.circle_id)
+            await add_member(conn, self.circle_id, person_id, "payer", now)
+        return replace(self, payer_id=person_id, agreements=[], pools=[], spenders=list(self.spenders), cards=dict(self.cards))
 
     async def end_agreement(self, agreement_id: str) -> None:
         """The provider says that it is ended."""

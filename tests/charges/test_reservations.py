@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
+
 from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.reconcile import reconcile_refunds
 from kinpay.charges.refund import refund_charge, send_refund
+from kinpay.charges.request import Charge
 from kinpay.charges.settle import settle_debit
 from kinpay.charges.submit import capture_charge, commit_debit
 from kinpay.charges.void import void_charge
 from kinpay.database.pool import Database
 from kinpay.providers.contract import DebitState
-from tests.charges.household import found, limit, shop_of, terms
-from tests.charges.scripted import ScriptedBank
+from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.scripted import ScriptedBank, Step
 
 
 async def test_an_ended_pool_goes_on_counting_and_lets_its_charges_go(db: Database) -> None:
@@ -84,3 +87,40 @@ async def test_a_second_debit_that_cannot_be_given_back_touches_neither_limit_no
         failed = await conn.fetchval("SELECT count(*) FROM outbox WHERE topic = 'refund.failed'")
     assert "charge.debited_twice" in told
     assert failed == 1
+
+
+async def _late_after_another_payer_took_over(
+    db: Database, second_step: Step
+) -> tuple[Household, str, str, Charge, ScriptedBank]:
+    """The first payer's agreement was refused, the second payer's took over; then the first turns out to have paid."""
+    (home,) = await found(db, await shop_of(db), terms(limit(100)))
+    other = await home.another_payer()
+    await other.add_agreement()
+    second_mandate = await other.grant(home.spenders[0].id, terms(limit(100)))
+    bank = ScriptedBank(steps=deque(["fails", second_step]))
+    held = await home.buy(Batcher(db), 40)
+    charge = await capture_charge(db, bank, held.id, amount_minor=None, delivered=False, actor_id=home.shop.terminal_id)
+    first = min(bank.debits)
+    bank.finish(first, paid=True)
+    async with db.transaction() as conn:
+        await settle_debit(conn, first, bank.seen(first))
+    await reconcile_refunds(db, bank)
+    return home, other.payer_id, second_mandate, charge, bank
+
+
+@pytest.mark.parametrize("second_step", ["pays", "pends", "fails"])
+async def test_late_money_of_a_payer_who_was_replaced_goes_back_to_them(db: Database, second_step: Step) -> None:
+    home, other_id, second_mandate, before, bank = await _late_after_another_payer_took_over(db, second_step)
+    states = {"pays": ChargeState.SUCCEEDED, "pends": ChargeState.SUBMITTED, "fails": ChargeState.DECLINED}
+    charge = await home.charge(before.id)
+    assert (charge.state, charge.payer_id, charge.refunded_minor) == (states[second_step], other_id, 0)
+    first, second = sorted(bank.debits)
+    assert bank.kept_minor(first) == 0
+    assert await home.usage(home.spenders[0].mandate_id) == [(0, 0)]
+    assert await home.usage(second_mandate) == ([(0, 0)] if second_step == "fails" else [(40, 1)])
+    if second_step == "pends":
+        bank.finish(second, paid=True)
+        async with db.transaction() as conn:
+            await settle_debit(conn, second, bank.seen(second))
+        assert (await home.charge(charge.id)).state is ChargeState.SUCCEEDED
+        assert bank.kept_minor(second) == 40
