@@ -8,6 +8,7 @@ payment code. Source: [0032]; semantics.md "Security" (the hot route); reliabili
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -73,6 +74,7 @@ class SpenderCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     circle_id: Annotated[str, msgspec.Meta(pattern=ID_PATTERN, max_length=32)]
 
 
+_UNKNOWN_FIELD: Final = re.compile(r"contains unknown field .*", re.DOTALL)
 _terminal_body = msgspec.json.Decoder(TerminalCharge)
 _spender_body = msgspec.json.Decoder(SpenderCharge)
 _encode = msgspec.json.Encoder().encode
@@ -102,12 +104,17 @@ class ChargeEndpoint:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers 201 (held, succeeded, refused, declined …) or 202 (not known yet); everything else is a problem."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body: bytes = scope["state"]["body"]
-        if "signature" in headers:
-            request = await self._from_terminal(scope, headers, body)
+        parts = RequestParts.of(
+            scope["method"],
+            scope.get("raw_path") or scope["path"].encode(),
+            query=scope.get("query_string", b""),
+            headers=scope["headers"],
+            body=scope["state"]["body"],
+        )
+        if "signature" in parts.headers:
+            request = await self._from_terminal(parts)
         else:
-            request = await self._from_spender(scope, headers, body)
+            request = await self._from_spender(parts.headers, parts.body)
         charge, fresh = await self.carry_out(request)
         answer = _encode(told(charge, to_circle=request.signed is None))
         head = [
@@ -142,16 +149,9 @@ class ChargeEndpoint:
                     charge = (await read_charges(conn, [charge.id]))[charge.id]
         return charge, authorized.fresh
 
-    async def _from_terminal(self, scope: Any, headers: Mapping[str, str], body: bytes) -> AuthorizeRequest:
-        parts = RequestParts.of(
-            scope["method"],
-            scope.get("raw_path") or scope["path"].encode(),
-            query=scope.get("query_string", b""),
-            headers=scope["headers"],
-            body=body,
-        )
+    async def _from_terminal(self, parts: RequestParts) -> AuthorizeRequest:
         signed = await self._doors.terminal(parts)
-        asked = _decoded(_terminal_body, body)
+        asked = _decoded(_terminal_body, parts.body)
         if asked.currency not in EXPONENTS:
             raise Invalid("currency_unknown", field="currency")
         if asked.presented.code is None:
@@ -173,7 +173,7 @@ class ChargeEndpoint:
         )
         return AuthorizeRequest(
             charge_id=new_id(),
-            key=self._key(facts.terminal_id, headers, body),
+            key=self._key(facts.terminal_id, parts.headers, parts.body),
             circle_id=shown.circle_id,
             operator_id=facts.operator_id,
             terminal_id=facts.terminal_id,
@@ -191,7 +191,7 @@ class ChargeEndpoint:
     def _read_shown(self, text: str) -> PayCode | CardCode:
         return self._codes.read(text, CardCode) if text.startswith("K1C.") else self._codes.read(text, PayCode)
 
-    async def _from_spender(self, scope: Any, headers: Mapping[str, str], body: bytes) -> AuthorizeRequest:
+    async def _from_spender(self, headers: Mapping[str, str], body: bytes) -> AuthorizeRequest:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         actor = await self._doors.person(token.strip()) if scheme.lower() == "bearer" and token else None
         if actor is None:
@@ -247,9 +247,9 @@ def _decoded(decoder: Any, body: bytes) -> Any:
 
 
 def _hint(error: Exception) -> str:
-    """What msgspec says, without anything that the sender wrote."""
-    text = str(error)
-    return text if isinstance(error, msgspec.ValidationError) and "`" in text and len(text) < 200 else "not such a body"
+    """What msgspec says, without anything that the sender wrote: the name of an unknown field is theirs."""
+    text = _UNKNOWN_FIELD.sub("contains an unknown field", str(error))
+    return text if isinstance(error, msgspec.ValidationError) and len(text) < 200 else "not such a body"
 
 
 def _line(text: str | None) -> str | None:
