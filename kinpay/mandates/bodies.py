@@ -17,7 +17,7 @@ from kinpay.mandates.terms import Limit, Terms
 from kinpay.people.proof import ProofGiven
 from kinpay.primitives.fields import Closed, Currency, Id, Name, Pin
 
-Version = Annotated[int, Field(strict=True, ge=1)]
+Version = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 ZoneName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$", examples=["Asia/Shanghai"])]
 
 

@@ -138,6 +138,7 @@ def _payer_routes(api: APIRouter, rooms: _Rooms) -> None:
     async def post_approve(http: Request, registration_id: Id, body: bodies.ApproveIn) -> Response:
         """The payer's yes, with limits, provider and a fresh proof; the answer names where to sign, if there is to sign."""
         actor = person_of(http.state)
+        read_key(http.headers.get("idempotency-key"))  # Before proof and number, whose attempts are counted.
         await _require_payer(rooms.db, actor, registration_id)
         approval = body.approval()
         proof_id = await verify_proof(
