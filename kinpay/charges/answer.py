@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Charge
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class ReasonAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -20,7 +22,7 @@ class ReasonAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     at_least: int | None = None
     used: int | None = None
     remaining: int | None = None
-    resets_at: datetime | None = None
+    resets_at: _Moment | None = None
 
 
 class RefusalAnswer(msgspec.Struct, frozen=True):
@@ -28,7 +30,7 @@ class RefusalAnswer(msgspec.Struct, frozen=True):
 
     reasons: list[ReasonAnswer]
     possible_now_minor: int
-    again_at: datetime | None
+    again_at: _Moment | None
 
 
 class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,9 +45,9 @@ class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     merchant_id: str
     terminal_id: str
     method: str
-    decided_at: datetime
-    hold_expires_at: datetime | None = None
-    finished_at: datetime | None = None
+    decided_at: _Moment
+    hold_expires_at: _Moment | None = None
+    finished_at: _Moment | None = None
     reference: str | None = None
     late: bool = False
     refusal: RefusalAnswer | None = None

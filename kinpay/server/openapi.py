@@ -49,7 +49,65 @@ _SCHEMES: Final = {
         "description": "A terminal's HTTP message signature (RFC 9421), with Signature-Input and Content-Digest.",
     },
 }
-_OPEN: Final = ("/healthz", "/readyz", "/problems/")
+_OPEN: Final = frozenset(
+    {
+        "GET /healthz",
+        "GET /readyz",
+        "GET /problems/{code}",
+        "POST /v1/people",
+        "POST /v1/sign-in",
+        "POST /v1/sign-in/{sign_in_id}",
+        "POST /v1/terminals/install",
+        "POST /v1/providers/{provider_account_id}/callback",
+    }
+)
+"""Asked by whoever is not known yet, or proves in a way of their own who they are."""
+_BY_TERMINALS: Final = frozenset(
+    {"POST /v1/terminals/sessions", "POST /v1/charges/{charge_id}/capture", "POST /v1/charges/{charge_id}/void"}
+)
+"""And whatever is below `/v1/terminal/`; everything else is asked by people."""
+_BY_BOTH: Final = frozenset(
+    {
+        "GET /v1/charges/{charge_id}",
+        "POST /v1/charges/{charge_id}/refunds",
+        "GET /v1/registrations/{registration_id}",
+        "POST /v1/registrations/{registration_id}/withdraw",
+        "POST /v1/scans/{scan_id}/business-type",
+    }
+)
+_KEYED: Final = frozenset(
+    {
+        "POST /v1/charges/{charge_id}/capture",
+        "POST /v1/charges/{charge_id}/refunds",
+        "POST /v1/charges/{charge_id}/retry",
+        "POST /v1/charges/{charge_id}/void",
+        "POST /v1/circles/{circle_id}/cards",
+        "POST /v1/circles/{circle_id}/members",
+        "POST /v1/circles/{circle_id}/pools",
+        "POST /v1/circles/{circle_id}/unfreeze",
+        "PUT /v1/circles/{circle_id}/time-zone",
+        "PUT /v1/mandates/{mandate_id}/funding",
+        "PUT /v1/mandates/{mandate_id}/terms",
+        "POST /v1/mandates/{mandate_id}/resume",
+        "PUT /v1/pools/{pool_id}",
+        "DELETE /v1/pools/{pool_id}",
+        "POST /v1/registrations",
+        "POST /v1/registrations/{registration_id}/approve",
+        "POST /v1/registrations/{registration_id}/refuse",
+        "POST /v1/terminal/captures/{capture_id}",
+        "POST /v1/terminal/registrations",
+        "POST /v1/terminal/registrations/{registration_id}/card",
+    }
+)
+"""The routes read the key themselves, so that a missing one is a problem of its own; FastAPI cannot see that. A test holds
+these tables against what the running application refuses."""
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "The same key and body get the same answer, for ever.",
+    "schema": {"type": "string", "maxLength": 257},
+}
 
 
 def describe(app: FastAPI, hot: Hot) -> bytes:
@@ -67,8 +125,12 @@ def describe(app: FastAPI, hot: Hot) -> bytes:
         found["paths"].setdefault(path, {})[method.lower()] = {"responses": {}, **operation}
         schemas.update(more)
     for path, operations in found["paths"].items():
-        for operation in operations.values():
-            _tell_problems(operation, open_to_all=path.startswith(_OPEN))
+        for method, operation in operations.items():
+            name = f"{method.upper()} {path}"
+            _tell_problems(operation)
+            operation.setdefault("security", _askers(name))
+            if name in _KEYED:
+                operation["parameters"] = [*_without_key(operation), _KEY]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM
@@ -77,9 +139,20 @@ def describe(app: FastAPI, hot: Hot) -> bytes:
     return msgspec.json.encode(found)
 
 
-def _tell_problems(operation: dict[str, Any], *, open_to_all: bool) -> None:
+def _tell_problems(operation: dict[str, Any]) -> None:
     # FastAPI describes its own form of a 422, which we never answer with.
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = _ANSWER
-    if not open_to_all:
-        operation.setdefault("security", [{"person": []}, {"terminal": []}])
+
+
+def _askers(name: str) -> list[dict[str, list[str]]]:
+    if name in _OPEN:
+        return []
+    if name in _BY_BOTH:
+        return [{"person": []}, {"terminal": []}]
+    by_terminal = name in _BY_TERMINALS or name.partition(" ")[2].startswith("/v1/terminal/")
+    return [{"terminal" if by_terminal else "person": []}]
+
+
+def _without_key(operation: Mapping[str, Any]) -> list[Any]:
+    return [one for one in operation.get("parameters", []) if one["name"] != _KEY["name"]]
