@@ -34,6 +34,7 @@ class Database:
             max_size=max_connections,
             command_timeout=command_timeout_s,
             init=prepare_connection,
+            reset=_leave_as_it_is,
             server_settings={"timezone": "UTC", "application_name": "kinpay", "jit": "off"},
         )
         return cls(pool)
@@ -77,6 +78,12 @@ _UNAVAILABLE = (
     ConnectionError,
     TimeoutError,
 )
+
+
+async def _leave_as_it_is(conn: Any) -> None:
+    """Nobody of ours changes a connection's settings, or goes without ending what it listens to and locks: so no statement
+    has to be sent to undo that. (The driver itself rolls back what was left open.)
+    """
 
 
 def _busy(error: Exception) -> Exception:
