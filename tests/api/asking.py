@@ -104,7 +104,16 @@ class AsTerminal:
     ) -> httpx.Response:
         """Signed."""
         request = request_of(self._http, method, path, body=body, headers=headers)
-        sign_request(request, self._own if own_key else self._session, now_s=time.time())
+        signer = self._own if own_key else self._session
+        key = request.headers.get("idempotency-key", "")
+        if not key.isascii():
+            # No signature can cover it; so it comes uncovered, as an attacker would add it.
+            raw = [item for item in request.headers.raw if item[0].lower() == b"idempotency-key"]
+            del request.headers["idempotency-key"]
+            sign_request(request, signer, now_s=time.time())
+            request.headers = httpx.Headers([*request.headers.raw, *raw])
+        else:
+            sign_request(request, signer, now_s=time.time())
         return await self._http.send(request)
 
     def before(self, http: httpx.AsyncClient) -> Principal:

@@ -287,6 +287,12 @@ TERMINAL_SIDE = [
     # A function code hangs where everybody of the operator sees it; what is scanned is then only the scanner's.
     _row("POST /v1/scans", OF_OPERATOR, lambda f: {"code": f["function_code"]}, coded=True, last=5, also=ALTERED),
     _row("POST /v1/scans/{scan_id}/business-type", {"spender"}, _same({"business_type": "proxy"})),
+    _row(
+        "POST /v1/scans/{scan_id}/business-type",
+        {"till"},
+        _same({"business_type": "proxy"}),
+        things={"scan_id": "own_scan"},
+    ),
     _row("GET /v1/terminal/commands", TERMINALS, query="?wait_s=0&again=true"),
     _row("POST /v1/terminal/commands/{command_id}/done", {"till"}, _same({"ok": True, "reason": None}), last=8),
     _row("POST /v1/terminal/payment-codes", TERMINALS, _same({"amount_minor": 100, "currency": "CNY", "reference": "S-2"})),
@@ -333,6 +339,7 @@ CHARGES = [
             "amount_minor": 5,
             "currency": "CNY",
             "capture": True,
+            "pin": None,
             "reference": "R-1",
         },
         keyed=True,

@@ -83,6 +83,7 @@ async def turn_away(town: Town, rows: Sequence[Row]) -> tuple[list[str], int]:
     found: list[str] = []
     before = await standing.now()
     for row in rows:
+        await fresh_codes(town, row)
         for asker in town.principals:
             wrongs, asked = await _turn_one_away(town, row, asker)
             found += [f"{row.operation} by {asker}: {wrong}" for wrong in wrongs]
@@ -128,7 +129,7 @@ async def let_in(town: Town, rows: Sequence[Row]) -> tuple[list[str], int]:
             for family in families(town, row):
                 if town.relations[asker][family.name] not in row.may:
                     continue
-                await _fresh_codes(town, row, family)
+                await fresh_codes(town, row)
                 response = await cell(town, row, asker, family)
                 cells += 1
                 wrongs = [*leaks(hidden, response), malformed(response)]
@@ -142,14 +143,13 @@ async def let_in(town: Town, rows: Sequence[Row]) -> tuple[list[str], int]:
     return found, cells
 
 
-async def _fresh_codes(town: Town, row: Row, family: Family) -> None:
-    """New codes of the family's till, as the ones before are used up or run out within the minute."""
-    if not row.coded:
-        return
-    till = town.principals[f"{family.name}.till"]
-    family.at["function_code"] = (await till.ask("POST", "/v1/terminal/function-code")).json()["code"]
-    sale = await till.ask("POST", "/v1/terminal/payment-codes", b'{"amount_minor":555,"currency":"CNY"}')
-    family.at["payment_code"] = sale.json()["payment_code"]
+async def fresh_codes(town: Town, row: Row) -> None:
+    """New codes of every family's till, as the ones before are used up or run out within the minute; it writes nothing down."""
+    for family in town.families.values() if row.coded else ():
+        till = town.principals[f"{family.name}.till"]
+        family.at["function_code"] = (await till.ask("POST", "/v1/terminal/function-code")).json()["code"]
+        sale = await till.ask("POST", "/v1/terminal/payment-codes", b'{"amount_minor":555,"currency":"CNY"}')
+        family.at["payment_code"] = sale.json()["payment_code"]
 
 
 # ------------------------------------------------------------------------------------- one's own address, another's thing
@@ -232,7 +232,7 @@ async def test_others_things_cannot_be_named_at_ones_own(town: Town) -> None:
     neighbours = [town.families[name] for name in ("B", "C")]
     found = [wrong for one in MIXED for wrong in await mix(town, one, neighbours)]
     found += [wrong for one in OF_ANOTHER_OPERATOR for wrong in await mix(town, one, [town.families["C"]])]
-    assert "\n".join(found) == ""
+    assert not found, "\n".join(found)
     planted = Mixed(asker="A.payer", method="GET", path=lambda _, other: f"/v1/circles?after={other['circle']}")
     assert len(await mix(town, planted, [Family("all", {"circle": "f" * 32}), Family("none", {"circle": "0" * 32})])) == 1
 
@@ -312,12 +312,12 @@ async def test_every_operation_has_a_row(town: Town) -> None:
 async def test_whoever_may_not_is_turned_away(town: Town) -> None:
     """No foreign read, no foreign write, and foreign looks like absent."""
     found, cells = await turn_away(town, ROWS)
-    assert "\n".join(found) == ""
+    assert not found, "\n".join(found)
     assert cells > 3_000
 
 
 async def test_whoever_may_is_let_in(town: Town) -> None:
     """The same requests, by those for whom they are; this one ends most of the town, so it is the last."""
     found, cells = await let_in(town, ROWS)
-    assert "\n".join(found) == ""
+    assert not found, "\n".join(found)
     assert cells > 300

@@ -166,6 +166,7 @@ async def _wait_for_things(world: World, made: Family, till: Device) -> None:
     shown = await till.terminal.function_code()
     own = await till.terminal.scan(shown["code"])
     chosen = await till.terminal.choose(own["scan_id"], "proxy")
+    made.at["own_scan"] = own["scan_id"]
     made.at["own_information"] = chosen["registration_information"]
     made.at["notice"] = (await payer.told("registration_bound"))[-1]["id"]
     made.at["month"] = (await payer.charge(made["charge"]))["decided_at"][:7]
