@@ -7,6 +7,7 @@ in, which shows that the others were turned away for who they are.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +18,14 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 
+from kinpay.cli.demo.cast import Player
 from kinpay.primitives.actor import actor_of
 from kinpay.primitives.errors import Forbidden, NotFound
 from kinpay.primitives.fields import Id
 from kinpay.primitives.ids import new_id
 from kinpay.server import assemble
 from kinpay.server.house import House
+from kinpay.worker.run import Worker
 from tests.api.asking import URL
 from tests.api.matrix import OUTSIDERS, ROWS, TURNED_AWAY, Row
 from tests.api.town import TERMS, Family, Town
@@ -235,6 +238,40 @@ async def test_others_things_cannot_be_named_at_ones_own(town: Town) -> None:
     assert not found, "\n".join(found)
     planted = Mixed(asker="A.payer", method="GET", path=lambda _, other: f"/v1/circles?after={other['circle']}")
     assert len(await mix(town, planted, [Family("all", {"circle": "f" * 32}), Family("none", {"circle": "0" * 32})])) == 1
+
+
+async def _proven(town: Town, payer: Player, registration_id: str, content: dict[str, Any]) -> dict[str, str]:
+    """A proof of the payer; its code leaves by the outbox, which is delivered here as no worker runs."""
+    worker = Worker(town.db, assemble.tasks(town.house))
+    proving = asyncio.create_task(payer.prove("registration.approve", registration_id, content))
+    while not proving.done():
+        await worker.run_until_idle()
+        await asyncio.sleep(0.02)
+    return await proving
+
+
+async def test_a_proven_yes_reaches_only_ones_own_circle_and_operator(town: Town) -> None:
+    """Threat A01: with a good proof and the right number, a payer still cannot put a spender into another's circle."""
+    own, payer = town.families["A"], town.families["A"].people["payer"]
+    registration = await own.people["spender"].registration(own["registration"])
+    nowhere = own.nowhere()
+    asked = [(other["circle"], own["provider_account"]) for other in (town.families["B"], town.families["C"], nowhere)]
+    asked += [(own["circle"], other["provider_account"]) for other in (town.families["C"], nowhere)]
+    heard = set()
+    for circle, account in asked:
+        proof = await _proven(
+            town, payer, own["registration"], {"terms": TERMS, "provider_account_id": account, "circle": circle}
+        )
+        body = {"terms": TERMS, "provider_account_id": account, "circle_id": circle, "proof": proof}
+        given = json.dumps(body | {"match_number": registration["match_number"]}).encode()
+        standing = Standing(town.db)
+        before = await standing.now()
+        path = f"/v1/registrations/{own['registration']}/approve"
+        response = await town.principals["A.payer"].ask("POST", path, given, headers={"idempotency-key": new_id()})
+        heard.add(likeness(response))
+        # The proof was looked at, which counts; it is not used up, and nothing else happened.
+        assert changed(before, await standing.now()) == ["one_time_code (+0 rows)"]
+    assert [status for status, _ in heard] == [404], heard
 
 
 # ------------------------------------------------------------------------------------------------------ planted defects
