@@ -41,6 +41,8 @@ class Cap:
 
 SIGN_IN_CAPS: Final = (Cap(5, timedelta(hours=1)), Cap(20, timedelta(days=1)))
 """A day's 20 codes of five attempts leave a guesser one chance in ten thousand, without locking the owner out for long."""
+STRANGE_ADDRESS_CAPS: Final = (Cap(10, timedelta(hours=1)), Cap(30, timedelta(days=1)))
+"""Codes to an address that nobody has shown to be theirs: enough for a family's one phone, too few to pester a stranger."""
 PROOF_CAPS: Final = (Cap(10, timedelta(hours=1)), Cap(60, timedelta(days=1)))
 
 
@@ -143,6 +145,28 @@ async def keep_code(
 def sign_in_code_id(ref: str) -> str:
     """A fresh id in the range of an account name."""
     return ref + secrets.token_hex(8)
+
+
+async def may_send_to_stranger(conn: Connection, keys: ServerKeys, *, operator_id: str, address: str, now: datetime) -> bool:
+    """Whether another code may leave for an address that nobody has verified; counts this one, always by three statements.
+
+    However many accounts are opened with somebody's number, they are not sent more. No account name holds a slash.
+    """
+    ref = account_ref(keys, operator_id, f"/{address}")
+    await lock_name(conn, ref)
+    rows = await RECENT_OF_ACCOUNT.rows(
+        conn,
+        first=ref + "0" * 16,
+        last=ref + "f" * 16,
+        since=now - max(cap.within for cap in STRANGE_ADDRESS_CAPS),
+        most=max(cap.most for cap in STRANGE_ADDRESS_CAPS),
+    )
+    await keep_code(conn, keys, code_id=sign_in_code_id(ref), person_id=None, content_hash=None, now=now)
+    try:
+        _refuse_above([row["created_at"] for row in rows], STRANGE_ADDRESS_CAPS, now=now)
+    except TooMany:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

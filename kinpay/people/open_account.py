@@ -57,7 +57,8 @@ OPEN = Sql("""
 async def open_account(db: Database, keys: ServerKeys, *, operator_id: str, new: NewPerson) -> Started:
     """Opens an account and sends its first sign-in code; for a name that is taken, tells its owner that somebody tried.
 
-    Both answers, and the statements behind them, are the same in form and number. Asked accounts share the cap of sign-ins.
+    Both answers, and the statements behind them, are the same in form and number. Asked accounts share the cap of sign-ins; an
+    address to which too many codes went lately gets silence.
 
     Raises: NotFound for an unknown operator; Invalid for an impossible birthday; TooMany.
     """
@@ -106,9 +107,10 @@ async def _tell(
     now: datetime,
 ) -> Started:
     """The code for whoever opened it, or the notice for whoever has it already."""
+    may_send = await code.may_send_to_stranger(conn, keys, operator_id=operator_id, address=new.address, now=now)
     sent = await code.keep_code(conn, keys, code_id=code.sign_in_code_id(ref), person_id=opened, content_hash=None, now=now)
     if opened is not None:
-        recipient = code.Recipient(address=new.address, account=new.account, locale=new.locale)
+        recipient = code.Recipient(address=new.address if may_send else None, account=new.account, locale=new.locale)
         await code.enqueue_code(conn, keys, code=sent, recipient=recipient, purpose="open_account", now=now)
         event = audit.Event("person.opened", opened, {"assisted": False}, opened)
     else:

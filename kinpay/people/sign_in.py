@@ -18,7 +18,7 @@ from kinpay.people.open_account import Started
 from kinpay.people.person import Person, PersonState
 from kinpay.primitives.actor import Actor, ActorKind
 from kinpay.primitives.errors import Unauthenticated
-from kinpay.primitives.ids import new_secret
+from kinpay.primitives.ids import new_id, new_secret
 from kinpay.primitives.sealed import Sealed
 from kinpay.primitives.server_keys import ServerKeys
 
@@ -38,7 +38,7 @@ class SignedIn:
 
 # A phone before a mailbox, and what was verified before what was not.
 CONTACT_OF_ACCOUNT = Sql("""
-    SELECT p.id, p.locale, c.address FROM person p JOIN person_contact c ON c.person_id = p.id
+    SELECT p.id, p.locale, c.address, c.verified_at IS NOT NULL AS verified FROM person p JOIN person_contact c ON c.person_id = p.id
     WHERE p.operator_id = :operator_id AND p.account = :account AND p.state IN ('unverified', 'active')
     ORDER BY c.verified_at IS NULL, c.channel DESC LIMIT 1
 """)
@@ -56,6 +56,10 @@ async def start_sign_in(db: Database, keys: ServerKeys, *, operator_id: str, acc
         await code.cap_sign_ins(conn, ref, now=now)
         found = await CONTACT_OF_ACCOUNT.row(conn, operator_id=operator_id, account=account)
         person_id, address, locale = (found["id"], found["address"], found["locale"]) if found else (None, None, "zh")
+        stranger = found is not None and not found["verified"]
+        asked = str(address) if stranger else new_id()
+        if not await code.may_send_to_stranger(conn, keys, operator_id=operator_id, address=asked, now=now):
+            address = None
         sent = await code.keep_code(
             conn, keys, code_id=code.sign_in_code_id(ref), person_id=person_id, content_hash=None, now=now
         )

@@ -148,6 +148,19 @@ async def test_at_most_five_codes_an_hour_for_an_account_that_exists_and_one_tha
     assert await ask() == "sent"
 
 
+async def test_a_number_is_not_pestered_however_many_accounts_are_opened_with_it(house: House) -> None:
+    for number in range(14):
+        wanted = wish(house, f"stranger-{number}") | {"contact": {"channel": "phone", "address": "+8613900000000"}}
+        assert (await house.client.post("/v1/people", json=wanted)).status_code == 202
+    body = {"operator_id": house.operator_id, "account": "stranger-1"}
+    assert (await house.client.post("/v1/sign-in", json=body)).status_code == 202
+    sent = [code for code in await house.codes() if code["address"] == "+8613900000000"]
+    assert len(sent) == 10
+    await house.value("UPDATE one_time_code SET created_at = created_at - interval '61 minutes'")
+    await house.client.post("/v1/sign-in", json=body)
+    assert len([code for code in await house.codes() if code["address"] == "+8613900000000"]) == 11
+
+
 async def test_neither_codes_nor_tokens_nor_addresses_lie_in_the_tables(house: House) -> None:
     person = await house.person("wang", address="+8613812345678")
     digits = await house.last_code("wang")
@@ -230,5 +243,5 @@ async def test_old_codes_and_sessions_are_forgotten_but_a_used_proof_is_kept(hou
     await wang.proof("circle.unfreeze", circle_id, {})
     await house.value("UPDATE one_time_code SET created_at = created_at - interval '3 days'")
     await house.value("UPDATE session SET expires_at = created_at - interval '8 days'")
-    assert await prune(house.db) == 3
+    assert await prune(house.db) == 4, "the session, its code, the note of where that went, and the proof nobody used"
     assert await house.value("SELECT array_agg(purpose) FROM one_time_code") == ["proof"]
