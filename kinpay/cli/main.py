@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+import asyncpg
+
 from kinpay.cli import auditing, month, running, setting_up
 from kinpay.cli.demo import run as demo
 from kinpay.database.migrate import SchemaMismatch
@@ -43,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("The database cannot be reached, or is busy; nothing was changed.")
     except KinpayError as error:
         return _complain(_words(error))
+    except asyncpg.PostgresError as error:
+        # Not its text: that may quote a row.
+        return _complain(f"PostgreSQL refused: {type(error).__name__} ({error.sqlstate}); nothing was changed.")
     except (ClusterError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt:

@@ -118,14 +118,17 @@ async def end_staff(
 
 
 INSERT_MERCHANT = Sql("""
-    INSERT INTO merchant (id, operator_id, name, mcc, created_at) VALUES (:id, :operator_id, :name, :mcc, :now)
+    INSERT INTO merchant (id, operator_id, name, mcc, created_at)
+    SELECT :id, id, :name, :mcc, :now FROM operator WHERE id = :operator_id RETURNING 1
 """)
 
 
 async def add_merchant(conn: Connection, actor: Actor, *, name: str, mcc: str) -> Merchant:
-    """Enters a merchant at the asking owner's operator."""
+    """Enters a merchant at the asking owner's operator. Raises: NotFound for an operator that there is not."""
     made = Merchant(id=new_id(), name=name, mcc=mcc, created_at=await database_now(conn))
-    await INSERT_MERCHANT.run(conn, id=made.id, operator_id=actor.operator_id, name=name, mcc=mcc, now=made.created_at)
+    named = {"id": made.id, "operator_id": actor.operator_id, "name": name, "mcc": mcc}
+    if await INSERT_MERCHANT.value(conn, **named, now=made.created_at) is None:
+        raise NotFound()
     event = audit.Event("merchant.added", made.id, {"mcc": mcc}, actor.id)
     await audit.record(conn, actor.operator_id, event, now=made.created_at)
     return made

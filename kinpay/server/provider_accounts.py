@@ -35,6 +35,7 @@ INSERT = Sql("""
     VALUES (:id, :operator_id, :provider, :account, :config, :secret, :is_default, :now)
     ON CONFLICT (operator_id, provider, account) DO NOTHING RETURNING 1
 """)
+IS_OPERATOR = Sql("SELECT EXISTS (SELECT FROM operator WHERE id = :operator_id)")
 NO_DEFAULT = Sql("UPDATE provider_account SET is_default = false WHERE operator_id = :operator_id AND is_default")
 
 
@@ -50,8 +51,10 @@ async def add_provider_account(
 ) -> str:
     """Keeps an account after its configuration was found good; returns its id. Its own name is `configuration["account"]`.
 
-    Raises: Invalid: the configuration's wrong entry, or `account_exists`.
+    Raises: NotFound for an operator that there is not; Invalid: the configuration's wrong entry, or `account_exists`.
     """
+    if not await IS_OPERATOR.value(conn, operator_id=operator_id):
+        raise NotFound()
     account_id = new_id()
     entry = ProviderAccount(id=account_id, name=provider, version=1, configuration=configuration, secret=secret)
     try:

@@ -97,6 +97,10 @@ def _database_url(text: str) -> str | None:
         return None
     if urlsplit(text).scheme not in ("postgresql", "postgres"):
         raise ValueError("write postgresql://user@host/database, or leave it empty for the embedded one")
+    for place in urlsplit(text).netloc.rpartition("@")[2].split(","):
+        port = place.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isascii() and port.isdigit()):
+            raise ValueError("its port is no number; a password's own / @ and : are written %2F %40 and %3A")
     return text
 
 

@@ -102,6 +102,8 @@ async def test_what_is_missing_or_wrong_is_said_in_a_sentence(home: Path) -> Non
         (["serve"], {"KINPAY_PORT": "x"}, "KINPAY_PORT: write a whole number"),
         (["serve", "--port", "99999"], {}, "--port"),
         (["terminal", "list", "--operator", "x"], {}, "--operator"),
+        (["merchant", "create", "X", "--operator", "0" * 32, "--mcc", "5814"], {}, "no such thing"),
+        (["migrate"], {"KINPAY_DATABASE_URL": "postgresql://kinpay:pass/word@host/kinpay"}, "its port is no number"),
         (["config"], {"KINPAY_PROT": "1"}, "Is it KINPAY_PORT?"),
     ):
         _, _, err = await output_of(*arguments, env=environment(home, **more))
