@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ from kinpay.people.prune import prune
 from kinpay.people.routes import router as people_routes
 from kinpay.people.sign_in import authenticate_person
 from kinpay.primitives.actor import Actor
+from kinpay.primitives.errors import KinpayError
 from kinpay.registrations.authorize import carry_agreement
 from kinpay.registrations.captured import command_finished
 from kinpay.registrations.expire import expire_provisional, expire_registrations
@@ -46,6 +48,8 @@ from kinpay.terminals.session import prune_sessions
 from kinpay.terminals.signature import RequestParts
 from kinpay.worker.schedule import Errand
 from kinpay.worker.tasks import Message, Task, Tasks
+
+log = logging.getLogger(__name__)
 
 AGREEMENTS_AT_ONCE = 50
 KEYS_KEPT = timedelta(hours=1)
@@ -158,12 +162,21 @@ def errands(house: House) -> Sequence[Errand]:
         async with db.connection() as conn:
             due = await due_agreements(conn, limit=AGREEMENTS_AT_ONCE)
         for agreement_id in due:
-            await refresh_agreement(db, providers, agreement_id, public_url=house.public_url)
+            # One that fails in a way nobody foresaw keeps no other from being asked about.
+            try:
+                await refresh_agreement(db, providers, agreement_id, public_url=house.public_url)
+            except KinpayError as error:
+                log.error("agreement not asked about", extra={"agreement": agreement_id, "error": type(error).__name__})
 
     async def stray_keys() -> None:
         async with db.connection() as conn:
             now = await database_now(conn)
         await sweep_keys(db, keyring, older_than=now - KEYS_KEPT)
+
+    async def wrap_anew() -> None:
+        # After a rotation of the secret; where there was none it only looks.
+        if count := await keyring.rotate():
+            log.info("keys wrapped anew", extra={"count": count})
 
     async def checkpoint() -> None:
         async with db.transaction() as conn:
@@ -181,5 +194,6 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="sign a checkpoint", every_s=300, run=checkpoint),
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
+        Errand(name="wrap keys anew", every_s=21600, run=wrap_anew),
         Errand(name="destroy stray keys", every_s=3600, run=stray_keys),
     ]
