@@ -93,9 +93,9 @@ async def test_a_pin_outlives_a_rotation_and_fits_no_other_card(family: Family, 
     await check_pin(db, rotated, card, "4711")
     with pytest.raises(PinWrong):
         await check_pin(db, ServerKeys.of([b"n" * 32]), card, "4711")
-    bare = (await _issue(family))["card_id"]
     with pytest.raises(PinRequired):
         await check_pin(db, keys, card, None)
+    bare = (await _issue(family))["card_id"]
     for asks_for_none in (bare, "0" * 32):
         await check_pin(db, keys, asks_for_none, None)
 
