@@ -6,7 +6,7 @@ and, for every decision, with the oracle.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,10 +28,11 @@ from kinpay.charges.void import void_charge, void_run_out
 from kinpay.database.pool import database_now
 from kinpay.primitives.errors import WrongState
 from kinpay.providers.contract import DebitState
+from tests.charges.books_right import ledger_is_right, provider_was_believed, sums_are_right
 from tests.charges.campaign import campaign
 from tests.charges.household import Spender, found, limit, shop_of, terms
 from tests.charges.looping import Looping
-from tests.charges.oracle import Allowed, Asked, Card, Funding, Made, Shared, World, passes, selects, used, window_of
+from tests.charges.oracle import Allowed, Asked, Card, Funding, Made, Shared, World, passes, window_of
 from tests.charges.scripted import STEPS, ScriptedBank, Step
 from tests.charges.seeds import Shop
 from tests.conftest import set_clock
@@ -120,8 +121,6 @@ class FamilyMachine(RuleBasedStateMachine):
         fitting = [charge for charge in await self.charges() if charge.state in states]
         return fitting[number % len(fitting)] if fitting else None
 
-    # ------------------------------------------------------------------------------------------- what the oracle is told
-
     def _world(self, charges: Sequence[Charge]) -> World:
         owing = {charge.mandate_id for charge in charges if charge.owed_since is not None}
         agreements = [
@@ -148,8 +147,6 @@ class FamilyMachine(RuleBasedStateMachine):
                 if charge.state in COUNTING
             ],
         )
-
-    # ------------------------------------------------------------------------------------------------------------- rules
 
     @rule(amount=st.integers(1, 60), who=st.integers(0, 1), card=st.booleans(), mcc=mccs)
     def buy(self, amount: int, who: int, card: bool, mcc: str) -> None:
@@ -333,8 +330,6 @@ class FamilyMachine(RuleBasedStateMachine):
             self.run(self.home.end_pool(self.pool_id))
             self.pool_open = False
 
-    # ------------------------------------------------------------------------------------------------------ what is right
-
     @invariant()
     def all_is_right(self) -> None:
         if hasattr(self, "home"):
@@ -343,85 +338,13 @@ class FamilyMachine(RuleBasedStateMachine):
     async def _check(self) -> None:
         charges = await self.charges()
         self.states = Counter(charge.state.value for charge in charges)
-        await self._sums_are_right(charges)
-        await self._ledger_is_right(charges)
-        await self._provider_was_believed()
+        db, home = self.loop.db, self.home
+        await sums_are_right(db, home, self._world(charges), self.pool_id)
+        await ledger_is_right(db, home, charges)
+        await provider_was_believed(db, home, self.bank)
         for charge in charges:
             assert charge.refunded_minor <= (charge.captured_minor or 0)
             assert (charge.captured_minor or 0) <= charge.amount_minor
-
-    async def _sums_are_right(self, charges: Sequence[Charge]) -> None:
-        world = self._world(charges)
-        async with self.loop.db.connection() as conn:
-            rows = await conn.fetch(
-                "SELECT c.scope, c.scope_id, c.period, c.filter, u.window_start, u.window_end, u.amount_minor, u.count, c.id"
-                " FROM counter c JOIN usage u ON u.counter_id = c.id WHERE c.circle_id = $1",
-                self.home.circle_id,
-            )
-        there = set()
-        for row in rows:
-            assert window_of(row["window_start"], row["period"], ZONE) == (row["window_start"], row["window_end"])
-            sums = used(world, row["scope"], row["scope_id"], row["filter"], row["period"], row["window_start"])
-            assert (row["amount_minor"], row["count"]) == sums, dict(row)
-            there.add((row["scope_id"], row["period"], row["window_start"], str(row["filter"])))
-        for made in world.history:
-            for scope_id in (made.mandate, self.pool_id):
-                assert (scope_id, "month", window_of(made.at, "month", ZONE)[0], "{}") in there
-            if selects({"mccs": ["7995"]}, made.asked):
-                assert (made.mandate, "week", window_of(made.at, "week", ZONE)[0], "{'mccs': ['7995']}") in there
-
-    async def _ledger_is_right(self, charges: Sequence[Charge]) -> None:
-        async with self.loop.db.connection() as conn:
-            rows = await conn.fetch(
-                "SELECT e.id, e.charge_id, a.kind, p.amount_minor FROM entry e JOIN posting p ON p.entry_id = e.id"
-                " JOIN ledger_account a ON a.id = p.account_id WHERE e.circle_id = $1",
-                self.home.circle_id,
-            )
-            debited = await conn.fetch(
-                "SELECT cd.charge_id, sum(d.amount_minor)::bigint FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id"
-                " WHERE d.circle_id = $1 AND d.state = 'succeeded' GROUP BY 1",
-                self.home.circle_id,
-            )
-            returned = await conn.fetch(
-                "SELECT charge_id, sum(amount_minor)::bigint FROM refund"
-                " WHERE circle_id = $1 AND state = 'succeeded' GROUP BY 1",
-                self.home.circle_id,
-            )
-        entries: Counter[str] = Counter()
-        accounts: dict[str, Counter[str]] = defaultdict(Counter)
-        for row in rows:
-            entries[row["id"]] += row["amount_minor"]
-            accounts[row["charge_id"]][row["kind"]] += row["amount_minor"]
-        assert not any(entries.values())
-        came, went = dict(map(tuple, debited)), dict(map(tuple, returned))
-        for charge in charges:
-            sold = charge.state in (ChargeState.SUCCEEDED, ChargeState.ARREARS) or charge.owed_since is not None
-            assert -accounts[charge.id]["merchant"] == (charge.net_minor if sold else 0), charge
-            assert accounts[charge.id]["clearing"] == came.get(charge.id, 0) - went.get(charge.id, 0), charge
-
-    async def _provider_was_believed(self) -> None:
-        async with self.loop.db.connection() as conn:
-            debits = await conn.fetch("SELECT id, state, amount_minor FROM debit WHERE circle_id = $1", self.home.circle_id)
-            refunds = await conn.fetch("SELECT id, state FROM refund WHERE circle_id = $1", self.home.circle_id)
-            open_twice = await conn.fetchval(
-                "SELECT count(*) FROM (SELECT 1 FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id WHERE d.circle_id = $1"
-                " AND d.state = 'submitted' GROUP BY cd.charge_id HAVING count(*) > 1) twice",
-                self.home.circle_id,
-            )
-        assert open_twice == 0, "two debits of one charge are on their way"
-        for row in debits:
-            order = self.bank.debits.get(row["id"])
-            if row["state"] == "submitted":
-                continue
-            assert order is not None, "an end that nobody said"
-            assert order.minor == row["amount_minor"]
-            assert row["state"] != "succeeded" or order.state is DebitState.SUCCEEDED
-            assert row["state"] != "failed" or order.state is not DebitState.PENDING
-        for row in refunds:
-            if row["state"] != "submitted":
-                assert (row["state"] == "succeeded") is (self.bank.refunds[row["id"]].state is DebitState.SUCCEEDED)
-
-    # ---------------------------------------------------------------------------------------------------------- the end
 
     def teardown(self) -> None:
         if hasattr(self, "home"):
