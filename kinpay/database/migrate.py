@@ -64,9 +64,7 @@ async def migrate(url: str, *, folder: Path = FOLDER) -> list[str]:
 
 
 async def _apply_missing(conn: Any, wanted: list[Migration]) -> list[str]:
-    applied = {
-        row["version"]: row["checksum"] for row in await conn.fetch("SELECT version, checksum FROM schema_migration")
-    }
+    applied = {row["version"]: row["checksum"] for row in await conn.fetch("SELECT version, checksum FROM schema_migration")}
     if applied and max(applied) > len(wanted):
         raise SchemaMismatch(reason="newer", database=max(applied), program=len(wanted))
     done: list[str] = []

@@ -28,7 +28,5 @@ async def enqueue(
 
     `lane` is the circle, operator or person concerned; messages of one lane are delivered in order.
     """
-    await ENQUEUE.run(
-        conn, lane=lane, topic=topic, subject_id=subject_id, body=body or {}, now=now, available_at=now + delay
-    )
+    await ENQUEUE.run(conn, lane=lane, topic=topic, subject_id=subject_id, body=body or {}, now=now, available_at=now + delay)
     await WAKE.value(conn)
