@@ -12,11 +12,11 @@ from typing import Final
 from kinpay.charges.books import lock_charge, move_charge, read_debit, write_debit
 from kinpay.charges.charge import ChargeEvent, ChargeState
 from kinpay.charges.refund import send_refund
-from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown, send_debit
-from kinpay.charges.void import stop_debit
+from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown
+from kinpay.charges.void import apart, stop_debit
 from kinpay.database.audit import record
 from kinpay.database.pool import Database, database_now
-from kinpay.database.sql import Sql
+from kinpay.database.sql import Connection, Sql
 from kinpay.providers.contract import Adapters, Misconfigured, NotExecuted, NotKnown, ProviderDebit, UnknownOutcome
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ async def reconcile_debits(db: Database, adapters: Adapters) -> int:
     async with db.transaction() as conn:
         due = [row[0] for row in await CLAIM_DEBITS.rows(conn)]
     for debit_id in due:
-        await reconcile_debit(db, adapters, debit_id)
+        await apart(reconcile_debit(db, adapters, debit_id), debit_id)
     return len(due)
 
 
@@ -88,7 +88,7 @@ async def reconcile_refunds(db: Database, adapters: Adapters) -> int:
     async with db.transaction() as conn:
         due = [row[0] for row in await CLAIM_REFUNDS.rows(conn)]
     for refund_id in due:
-        await send_refund(db, adapters, refund_id)
+        await apart(send_refund(db, adapters, refund_id), refund_id)
     return len(due)
 
 
@@ -100,7 +100,7 @@ async def retry_arrears(db: Database, adapters: Adapters) -> int:
     async with db.connection() as conn:
         due = [row[0] for row in await OWED.rows(conn)]
     for charge_id in due:
-        await retry_owed(db, adapters, charge_id)
+        await apart(retry_owed(db, adapters, charge_id), charge_id)
     return len(due)
 
 
@@ -119,21 +119,30 @@ NEXT_AGREEMENT = Sql("""
 
 
 async def retry_owed(db: Database, adapters: Adapters, charge_id: str) -> None:
-    """One new debit for a charge in arrears, on the next of the mandate's agreements. No-op if it is not owed any more."""
+    """One new debit for a charge in arrears, committed and sent. No-op if it is not owed any more."""
     async with db.transaction() as conn:
-        circle, charge = await lock_charge(conn, charge_id)
-        now = await database_now(conn)
-        if charge.state is not ChargeState.ARREARS:
-            return
-        agreement_id = await NEXT_AGREEMENT.value(conn, mandate_id=charge.mandate_id, last_id=charge.agreement_id)
-        if agreement_id is None:
-            await PUT_OFF.run(conn, charge_id=charge_id)
-            return
-        charge.agreement_id = agreement_id
-        moved = await move_charge(conn, charge, ChargeEvent.RETRY, now=now)
-        debit_id, sent = await write_debit(conn, charge, kind="arrears", now=now)
-        await record(conn, circle.id, moved, sent, now=now)
-    await send_debit(db, adapters, debit_id)
+        debit_id = await commit_retry(conn, charge_id)
+    await drive(db, adapters, debit_id)
+
+
+async def commit_retry(conn: Connection, charge_id: str) -> str | None:
+    """Writes a new debit for a charge in arrears, on the next of the mandate's agreements; None if there is nothing to send.
+
+    Raises: NotFound.
+    """
+    circle, charge = await lock_charge(conn, charge_id)
+    now = await database_now(conn)
+    if charge.state is not ChargeState.ARREARS:
+        return None
+    agreement_id = await NEXT_AGREEMENT.value(conn, mandate_id=charge.mandate_id, last_id=charge.agreement_id)
+    if agreement_id is None:
+        await PUT_OFF.run(conn, charge_id=charge_id)
+        return None
+    charge.agreement_id = agreement_id
+    moved = await move_charge(conn, charge, ChargeEvent.RETRY, now=now)
+    debit_id, sent = await write_debit(conn, charge, kind="arrears", now=now)
+    await record(conn, circle.id, moved, sent, now=now)
+    return debit_id
 
 
 PUT_OFF = Sql("UPDATE charge SET retry_at = kinpay_now() + interval '1 day' WHERE id = :charge_id AND state = 'arrears'")

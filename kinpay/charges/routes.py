@@ -10,12 +10,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from kinpay.charges.answer import status_of, told
 from kinpay.charges.history import charges_of_circle, may_see
-from kinpay.charges.reconcile import retry_owed
+from kinpay.charges.reconcile import commit_retry
 from kinpay.charges.refund import refund_charge, send_refund
 from kinpay.charges.request import Charge
 from kinpay.charges.store import read_charges
 from kinpay.charges.submit import commit_debit, drive
-from kinpay.charges.void import void_charge
+from kinpay.charges.void import ask_void, stop_debit
 from kinpay.database.idempotency import Answer, RequestKey, once
 from kinpay.database.pool import Database
 from kinpay.database.sql import Connection
@@ -135,11 +135,15 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
     async def post_void(charge_id: Id, body: VoidBody, request: Request, key: Key = None) -> Response:
         """A machine or till gives the charge up: nothing is kept."""
         actor = terminal_of(request.state)
-        read_key(key)
-        async with db.connection() as conn:
+
+        async def effect(conn: Connection) -> Answer:
             await _made_by(conn, charge_id, actor)
-        await void_charge(db, adapters, charge_id, actor_id=actor.id)  # Idempotent by itself: a voided charge stays voided.
-        return await present(charge_id, actor)
+            return Answer(201, {"debit_id": await ask_void(conn, charge_id, actor_id=actor.id)})
+
+        answer = await once(db, await keyed(request, actor, "void", key), effect)
+        if not answer.replayed and answer.body["debit_id"] is not None:
+            await stop_debit(db, adapters, answer.body["debit_id"])
+        return await present(charge_id, actor, replayed=answer.replayed)
 
     @routes.post("/charges/{charge_id}/refunds", responses=_TOLD, status_code=201)
     async def post_refund(charge_id: Id, body: RefundBody, request: Request, key: Key = None) -> Response:
@@ -161,13 +165,17 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
     async def post_retry(charge_id: Id, body: VoidBody, request: Request, key: Key = None) -> Response:
         """The payer has what is owed tried again now."""
         actor = person_of(request.state)
-        read_key(key)
-        async with db.connection() as conn:
+
+        async def effect(conn: Connection) -> Answer:
             charge = await _seen_by(conn, charge_id, actor)
-        if charge.payer_id != actor.id:
-            raise Forbidden()
-        await retry_owed(db, adapters, charge_id)
-        return await present(charge_id, actor)
+            if charge.payer_id != actor.id:
+                raise Forbidden()
+            return Answer(201, {"debit_id": await commit_retry(conn, charge_id)})
+
+        answer = await once(db, await keyed(request, actor, "retry", key), effect)
+        if not answer.replayed:
+            await drive(db, adapters, answer.body["debit_id"])
+        return await present(charge_id, actor, replayed=answer.replayed)
 
     @routes.get("/charges/{charge_id}", response_model=ChargeTold, response_model_exclude_none=True)
     async def get_charge(charge_id: Id, request: Request) -> Response:

@@ -157,7 +157,8 @@ async def _failed(
         await _owe(conn, circle, charge, debit, failure, now=now)
         return Settlement(known=True)
     await change_usage(conn, charge, amount_minor=-charge.net_minor, count=-1)
-    if not charge.void_requested:
+    # What we closed ourselves (it never arrived, and the till has given up by now) is wanted of no other agreement either.
+    if not charge.void_requested and failure.cause is not FailureCause.CLOSED:
         next_debit_id = await _fall_back(conn, circle, charge, failure, now=now)
         if next_debit_id is not None:
             return Settlement(known=True, next_debit_id=next_debit_id)

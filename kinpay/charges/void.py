@@ -5,15 +5,20 @@ Source: semantics.md "Charge"; product.md S2.2.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable
+
 from kinpay.charges.books import lock_charge, rewrite_charge
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Charge
 from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown, void_held
 from kinpay.database.audit import record
 from kinpay.database.pool import Database, database_now
-from kinpay.database.sql import Sql
+from kinpay.database.sql import Connection, Sql
 from kinpay.primitives.errors import WrongState
 from kinpay.providers.contract import Adapters, Misconfigured, NotExecuted, UnknownOutcome
+
+log = logging.getLogger(__name__)
 
 OPEN_DEBIT = Sql("""
     SELECT d.id FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id
@@ -27,7 +32,8 @@ async def void_charge(db: Database, adapters: Adapters, charge_id: str, *, actor
     Held: released at once. At the provider: the order is closed there, and whatever it comes to in the end, the money
     is not kept (a success is refunded). Raises: NotFound; WrongState once it has ended otherwise.
     """
-    debit_id = await _note_wish(db, charge_id, actor_id=actor_id)
+    async with db.transaction() as conn:
+        debit_id = await ask_void(conn, charge_id, actor_id=actor_id)
     if debit_id is not None:
         await stop_debit(db, adapters, debit_id)
     async with db.transaction() as conn:
@@ -35,23 +41,28 @@ async def void_charge(db: Database, adapters: Adapters, charge_id: str, *, actor
     return charge
 
 
-async def _note_wish(db: Database, charge_id: str, *, actor_id: str) -> str | None:
-    """Voids a held charge, or notes on a submitted one that it is not wanted; returns the debit to be stopped."""
-    async with db.transaction() as conn:
-        circle, charge = await lock_charge(conn, charge_id)
-        now = await database_now(conn)
-        if charge.state is ChargeState.VOIDED:
-            return None
-        if charge.state is ChargeState.HELD:
-            await void_held(conn, circle, charge, reason="asked", now=now)
-            return None
-        if charge.state is not ChargeState.SUBMITTED or charge.delivered:
-            raise WrongState("charge", state=charge.state.value, event="voided")
-        charge.void_requested = True
-        wished = await rewrite_charge(conn, charge, "void_asked", now=now, actor_id=actor_id)
-        await record(conn, circle.id, wished, now=now)
+async def ask_void(conn: Connection, charge_id: str, *, actor_id: str) -> str | None:
+    """Voids a held charge, or notes on a submitted one that it is not wanted; returns the debit to be stopped.
+
+    Twice is as good as once, also when the debit succeeded in between and its money is on the way back.
+
+    Raises: NotFound; WrongState once it has ended otherwise.
+    """
+    circle, charge = await lock_charge(conn, charge_id)
+    now = await database_now(conn)
+    if charge.state is ChargeState.HELD:
+        await void_held(conn, circle, charge, reason="asked", now=now)
+        return None
+    if charge.state is ChargeState.SUBMITTED and not charge.delivered:
+        if not charge.void_requested:
+            charge.void_requested = True
+            wished = await rewrite_charge(conn, charge, "void_asked", now=now, actor_id=actor_id)
+            await record(conn, circle.id, wished, now=now)
         found: str | None = await OPEN_DEBIT.value(conn, charge_id=charge_id)
         return found
+    if charge.state is not ChargeState.VOIDED and not charge.void_requested:
+        raise WrongState("charge", state=charge.state.value, event="voided")
+    return None
 
 
 async def stop_debit(db: Database, adapters: Adapters, debit_id: str) -> None:
@@ -79,9 +90,21 @@ async def void_run_out(db: Database) -> int:
     async with db.connection() as conn:
         ids = [row[0] for row in await RUN_OUT.rows(conn)]
     for charge_id in ids:
-        async with db.transaction() as conn:
-            circle, charge = await lock_charge(conn, charge_id)
-            now = await database_now(conn)
-            if charge.state is ChargeState.HELD and charge.hold_expires_at is not None and charge.hold_expires_at < now:
-                await void_held(conn, circle, charge, reason="hold_ran_out", now=now)
+        await apart(_void_if_run_out(db, charge_id), charge_id)
     return len(ids)
+
+
+async def _void_if_run_out(db: Database, charge_id: str) -> None:
+    async with db.transaction() as conn:
+        circle, charge = await lock_charge(conn, charge_id)
+        now = await database_now(conn)
+        if charge.state is ChargeState.HELD and charge.hold_expires_at is not None and charge.hold_expires_at < now:
+            await void_held(conn, circle, charge, reason="hold_ran_out", now=now)
+
+
+async def apart(work: Awaitable[None], subject_id: str) -> None:
+    """Does one of many things that are due, so that one that goes wrong holds up none of those behind it; it stays due."""
+    try:
+        await work
+    except Exception as error:
+        log.error("due, and failed", extra={"subject_id": subject_id, "error": type(error).__name__}, exc_info=error)

@@ -13,7 +13,7 @@ from kinpay.charges.refund import refund_charge, settle_refund
 from kinpay.charges.request import Authorized
 from kinpay.charges.settle import settle_debit
 from kinpay.charges.submit import commit_debit
-from kinpay.charges.void import _note_wish
+from kinpay.charges.void import ask_void
 from kinpay.database.pool import Database
 from kinpay.primitives.money import Money
 from kinpay.providers.contract import DebitState, Failure, FailureCause, ProviderDebit, ProviderRefund
@@ -95,7 +95,8 @@ class Story:
 
     async def void(self, charge_id: str) -> str | None:
         """Gives a charge up; returns the debit that has to be stopped at the provider."""
-        return await _note_wish(self.db, charge_id, actor_id=self.shop.terminal_id)
+        async with self.db.transaction() as conn:
+            return await ask_void(conn, charge_id, actor_id=self.shop.terminal_id)
 
 
 async def begin(db: Database, *, families: int = 2, terms: dict[str, Any] = TERMS, now: datetime | None = None) -> Story:
