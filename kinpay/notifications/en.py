@@ -63,6 +63,11 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "The capture did not work",
         "The terminal could not capture you. Please try again there or at another terminal, before {until}.",
     ),
+    Kind.CAPTURE_LAPSED: (
+        "What was captured is destroyed",
+        "Nobody agreed in time, so what the terminal captured of you was destroyed. The request stays open until {until}; "
+        "once it is agreed to, you will be asked to be captured again.",
+    ),
     Kind.AGREEMENT_ACTIVE: (
         "Agreement with {provider}",
         "From now on payments in {circle} may be debited from your account at {provider} without a password, "

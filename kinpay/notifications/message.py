@@ -49,6 +49,8 @@ class NoticeKind(StrEnum):
     """The spender: how to be captured at the terminal ([0027])."""
     CAPTURE_FAILED = "capture_failed"
     """The spender: the terminal could not, they may try again."""
+    CAPTURE_LAPSED = "capture_lapsed"
+    """The spender: nobody answered within the minutes for which a capture may be kept, so it was destroyed ([0030])."""
 
     AGREEMENT_ACTIVE = "agreement_active"
     """The payer: from now on they can be debited without a password."""

@@ -43,6 +43,10 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
     ),
     Kind.CAPTURE_GUIDANCE: ("请到终端前采集", "{guidance}{place}"),
     Kind.CAPTURE_FAILED: ("采集未成功", "终端未能完成采集。请在 {until} 前在原终端或其他终端重试。"),
+    Kind.CAPTURE_LAPSED: (
+        "采集内容已销毁",
+        "付款人未及时同意，终端采集的内容已销毁。申请在 {until} 前仍然有效；对方同意后会请您重新采集。",
+    ),
     Kind.AGREEMENT_ACTIVE: (
         "与{provider}的扣款协议已生效",
         "从现在起，“{circle}”的付款可在您设定的限额内从您的{provider}账户免密扣款。您可以随时解约。",

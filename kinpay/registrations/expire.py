@@ -99,11 +99,12 @@ async def is_overdue(conn: Connection, template_id: str, *, now: datetime) -> bo
 
 
 async def forget_template(conn: Connection, registration: Registration, *, now: datetime) -> tuple[Registration, list[Erased]]:
-    """Destroys a template that outlived its minutes; a new capture is asked for once it is due."""
+    """Destroys a template that outlived its minutes and tells its spender; a new capture is asked for once it is due."""
     template_id = registration.template_id
     assert template_id is not None
     erased = await enrol.destroy(conn, template_id, reason="provisional_life_over", lane=registration.lane, now=now)
     registration = await store.note_enrolment(conn, registration, template_id=None, now=None)
+    await tell.spender_of(conn, "capture_lapsed", registration, now=now, extra={"reason": "provisional_life_over"})
     return registration, [] if erased is None else [erased]
 
 

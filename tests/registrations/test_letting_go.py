@@ -52,7 +52,8 @@ async def test_a12_a_provisional_template_is_gone_after_its_minutes_though_the_r
     await assert_nothing_is_kept(house)
     seen = await spender.look(made["registration_id"])
     assert (seen["state"], seen["waiting_for"]) == ("open", ["consent", "agreement", "enrolment"])
-    assert payer.id
+    assert len(await house.notices("capture_lapsed", to=spender.id)) == 1
+    assert not await house.notices("capture_lapsed", to=payer.id)
 
 
 @pytest.mark.parametrize("swept", [True, False])
