@@ -98,13 +98,17 @@ TAKE = Sql("""
         SELECT id FROM terminal_command
         WHERE terminal_id = :terminal_id AND done_at IS NULL AND expires_at > :now
           AND (:again OR delivered_at IS NULL OR delivered_at <= :again_before)
+          AND EXISTS (SELECT FROM terminal WHERE id = :terminal_id AND state = 'active')
         ORDER BY created_at, id LIMIT 20 FOR UPDATE SKIP LOCKED)
     RETURNING id, terminal_id, kind, body, created_at, expires_at
 """)
 
 
 async def take_commands(conn: Connection, terminal_id: str, *, now: datetime, again: bool = False) -> list[Command]:
-    """The open commands not handed out within the last 30 s, oldest first; with `again`, all open ones (after a restart)."""
+    """The open commands not handed out within the last 30 s, oldest first; with `again`, all open ones (after a restart).
+
+    One that was revoked while it waited hears nothing more.
+    """
     rows = await TAKE.rows(conn, terminal_id=terminal_id, now=now, again=again, again_before=now - _AGAIN_AFTER)
     return sorted((_command(row) for row in rows), key=lambda item: (item.created_at, item.id))
 

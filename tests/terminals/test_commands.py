@@ -52,6 +52,18 @@ async def test_a_terminal_that_is_not_told_anything_hears_nothing_when_the_wait_
     assert 0.9 < time.monotonic() - begin < 3
 
 
+async def test_a_terminal_that_is_revoked_while_it_waits_hears_nothing_more(db: Database, house: House) -> None:
+    terminal = await house.terminal()
+    waiting = asyncio.create_task(terminal.commands(wait_s=2))
+    await asyncio.sleep(0.5)
+    async with db.transaction() as conn:
+        await conn.execute(
+            "UPDATE terminal SET state = 'revoked', revoked_at = kinpay_now() WHERE id = $1", terminal.terminal_id
+        )
+    await tell(db, terminal)
+    assert await waiting == []
+
+
 async def test_waiting_goes_on_without_the_bell(db: Database, house: House) -> None:
     terminal = await house.terminal()
     bell = CommandBell(db)
