@@ -38,7 +38,8 @@ class SignedIn:
 
 # A phone before a mailbox, and what was verified before what was not.
 CONTACT_OF_ACCOUNT = Sql("""
-    SELECT p.id, p.locale, c.address, c.verified_at IS NOT NULL AS verified FROM person p JOIN person_contact c ON c.person_id = p.id
+    SELECT p.id, p.locale, c.address, c.verified_at IS NOT NULL AS verified
+    FROM person p JOIN person_contact c ON c.person_id = p.id
     WHERE p.operator_id = :operator_id AND p.account = :account AND p.state IN ('unverified', 'active')
     ORDER BY c.verified_at IS NULL, c.channel DESC LIMIT 1
 """)
