@@ -21,6 +21,7 @@ from kinpay.server.assemble import application, errands, tasks
 from kinpay.server.embedded import find_database
 from kinpay.server.house import House, open_house
 from kinpay.server.live import CHANNEL
+from kinpay.server.punctual import Punctual
 from kinpay.server.settings import Settings, SettingsWrong
 from kinpay.worker.listen import Listener
 from kinpay.worker.run import Worker
@@ -143,7 +144,7 @@ class _Server(uvicorn.Server):
     def __init__(self, app: App) -> None:
         config: Any = uvicorn.Config(
             app,
-            http="httptools",
+            http=Punctual,
             ws="none",
             lifespan="off",
             access_log=False,
