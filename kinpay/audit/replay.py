@@ -38,6 +38,7 @@ class _Charge:
     spender_id: str
     merchant_id: str
     mcc: str
+    currency: str
     credential_id: str | None
     mandate_id: str | None = None
     payer_id: str | None = None
@@ -118,7 +119,13 @@ class Replay:
         charge = self._charges.get(link.subject_id)
         if charge is None:
             charge = self._charges[link.subject_id] = _Charge(
-                link.subject_id, link.at, body["spender_id"], body["merchant_id"], body["mcc"], body.get("credential_id")
+                link.subject_id,
+                link.at,
+                body["spender_id"],
+                body["merchant_id"],
+                body["mcc"],
+                body["currency"],
+                body.get("credential_id"),
             )
         before = charge.used if charge.counts else None
         keys = list(self._keys(charge)) if before else []
@@ -154,7 +161,9 @@ class Replay:
         if charge.credential_id is not None:
             yield charge.credential_id
         for pool_id, (payer_id, spenders) in self._pools.items():
-            if payer_id == charge.payer_id and (spenders is None or charge.spender_id in spenders):
+            covered = payer_id == charge.payer_id and (spenders is None or charge.spender_id in spenders)
+            first = self._facts.rows("pool_version").get(f"{pool_id}/1")
+            if covered and (first is None or first["terms"].get("currency") == charge.currency):
                 yield pool_id
 
     def _add(self, keys: list[tuple[str, str, str, datetime]], used: tuple[int, int], sign: int) -> None:

@@ -174,7 +174,9 @@ def _mandate(row: Record, rows: _Rows) -> MandateStanding:
 
 
 def _covers(pool: Record, mandate: Record) -> bool:
-    same = pool["circle_id"] == mandate["circle_id"] and pool["payer_id"] == mandate["payer_id"]
+    """A pool is over its payer's mandates in its own currency: sums of several would mean nothing."""
+    same = all(pool[name] == mandate[name] for name in ("circle_id", "payer_id"))
+    same = same and pool["terms"]["currency"] == mandate["terms"]["currency"]
     return same and (pool["spender_ids"] is None or mandate["spender_id"] in pool["spender_ids"])
 
 

@@ -20,8 +20,9 @@ CHANGE_USAGE = Sql("""
     WHERE c.circle_id = :circle_id AND u.counter_id = c.id
       AND u.window_start <= :decided_at AND :decided_at < u.window_end
       AND (c.scope_id = :mandate_id OR c.scope_id = :credential_id
-           OR c.scope_id IN (SELECT p.id FROM pool p
+           OR c.scope_id IN (SELECT p.id FROM pool p JOIN pool_version v ON v.pool_id = p.id AND v.version = 1
                              WHERE p.circle_id = :circle_id AND p.payer_id = :payer_id
+                               AND v.terms ->> 'currency' = :currency
                                AND (p.spender_ids IS NULL OR :spender_id = ANY(p.spender_ids))))
       AND (NOT c.filter ? 'payees' OR c.filter -> 'payees' ? :merchant_id)
       AND (NOT c.filter ? 'mccs' OR c.filter -> 'mccs' ? :mcc)
@@ -43,6 +44,7 @@ async def change_usage(conn: Connection, charge: Charge, *, amount_minor: int, c
         credential_id=charge.credential_id,
         payer_id=charge.payer_id,
         spender_id=charge.spender_id,
+        currency=charge.currency,
         merchant_id=charge.merchant_id,
         mcc=charge.mcc,
     )

@@ -180,12 +180,16 @@ FITTING: Final = """
     AND CASE k.scope
         WHEN 'mandate' THEN ch.mandate_id = k.scope_id
         WHEN 'credential' THEN ch.credential_id = k.scope_id
-        ELSE EXISTS (SELECT 1 FROM pool p WHERE p.id = k.scope_id AND p.payer_id = ch.payer_id
+        ELSE EXISTS (SELECT 1 FROM pool p JOIN pool_version v ON v.pool_id = p.id AND v.version = 1
+                     WHERE p.id = k.scope_id AND p.payer_id = ch.payer_id
+                     AND v.terms ->> 'currency' = ch.currency::text
                      AND (p.spender_ids IS NULL OR ch.spender_id = ANY(p.spender_ids))) END
     AND (k.filter -> 'payees' IS NULL OR k.filter -> 'payees' ? replace(ch.merchant_id::text, '-', ''))
     AND (k.filter -> 'mccs' IS NULL OR k.filter -> 'mccs' ? ch.mcc::text)
 """
-"""Whether charge `ch` counts for counter `k`; its net is what it holds or captured, less what was given back."""
+"""Whether charge `ch` counts for counter `k`: a pool's are in its own currency, which no version changes.
+Its net is what it holds or captured, less what was given back.
+"""
 
 PIECES = Sql(
     """

@@ -145,6 +145,11 @@ async def test_a_new_counter_is_the_naive_sum(family: Family, db: Database, scop
                     " VALUES ($1, $2, $3, 'x', $4, 'active', 1, $5)",
                     scope_id, circle.id, family.payer.id, [family.spender.id], SPRING,
                 )  # fmt: skip
+                await conn.execute(
+                    "INSERT INTO pool_version (pool_id, circle_id, version, terms, terms_hash, agreed_by, from_charge_seq,"
+                    " since) VALUES ($1, $2, 1, $3, '\\x00', $4, 0, $5)",
+                    scope_id, circle.id, terms(), family.payer.id, SPRING,
+                )  # fmt: skip
         for charge in history:
             captured, refunded = _net(charge)
             owner: dict[str, Any] = {
