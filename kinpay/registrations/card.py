@@ -46,7 +46,8 @@ async def open_provisional_circle(conn: Connection, spender: Person, *, time_zon
 
 
 IS_UNUSED = Sql("""
-    SELECT c.charge_seq = 0 AND c.created_at >= :asked_at
+    SELECT c.created_at >= :asked_at
+           AND NOT EXISTS (SELECT FROM charge h WHERE h.circle_id = c.id AND h.state <> 'refused')
            AND NOT EXISTS (SELECT FROM circle_member m WHERE m.circle_id = c.id AND m.person_id <> :payer_id)
            AND NOT EXISTS (SELECT FROM mandate d WHERE d.circle_id = c.id AND d.id IS DISTINCT FROM :mandate_id)
     FROM circle c WHERE c.id = :circle_id
@@ -54,7 +55,8 @@ IS_UNUSED = Sql("""
 
 
 async def may_adopt(conn: Connection, registration: Registration, *, payer_id: str) -> bool:
-    """Whether the registration's circle was made for it (or by an earlier yes to it) and nothing else has come of it since.
+    """Whether the registration's circle was made for it (or by an earlier yes to it) and nothing else has come of it since:
+    at most refusals, which use nothing.
 
     A circle that the payer chose before, and that lost its agreement again, is somebody's home: it is not to be made over.
     """
