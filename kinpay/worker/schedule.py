@@ -34,6 +34,11 @@ UNLOCK = Sql("SELECT pg_advisory_unlock(:space, :number)")
 _SPACE: Final = 0x6B70  # "kp": apart from the migrations' lock
 
 
+AT_ONCE: Final = 4
+"""How many errands run at the same time. Each holds a connection for its lock and wants others for its work: if all of them
+could, they would hold every connection of a small pool and wait for each other."""
+
+
 class Schedule:
     """Runs errands until told to stop."""
 
@@ -45,6 +50,7 @@ class Schedule:
         self._errands = errands
         self._jitter = jitter
         self._stopping = asyncio.Event()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def stop(self) -> None:
         """Begins nothing more; `run` returns when what is under way is done."""
@@ -65,7 +71,8 @@ class Schedule:
         # Processes that start together should not ask together for ever.
         pause_s = errand.every_s * self._jitter()
         while not await self._stops_within(pause_s):
-            await attempt(self._db, errand)
+            async with self._turns:
+                await attempt(self._db, errand)
             pause_s = errand.every_s
 
     async def _stops_within(self, seconds: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -51,6 +52,29 @@ async def test_an_errand_is_run_by_one_process_at_a_time(db: Database) -> None:
     assert at_most == 1
     assert ran.count(True) >= 1
     assert await attempt(db, errand), "the lock is free again"
+
+
+async def test_many_errands_share_a_small_pool(database_url: str) -> None:
+    """A dozen errands that all want a connection for their work, on the smallest pool that the settings allow."""
+    db = await Database.open(database_url, max_connections=6)
+    done: set[str] = set()
+    everybody = asyncio.Event()
+
+    async def work(name: str) -> None:
+        async with db.connection() as conn:
+            await conn.fetchval("SELECT pg_sleep(0.01)")
+        done.add(name)
+        if len(done) == 13:
+            everybody.set()
+
+    errands = [Errand(name=f"errand {at}", every_s=0.02, run=partial(work, str(at))) for at in range(13)]
+    schedule = Schedule(db, errands, jitter=lambda: 0.0)
+    running = asyncio.create_task(schedule.run())
+    async with asyncio.timeout(20):
+        await everybody.wait()
+    schedule.stop()
+    await running
+    await db.close()
 
 
 async def test_two_errands_of_one_name_are_a_mistake(db: Database) -> None:
