@@ -19,6 +19,10 @@ PARTY = "pgbench TPC-B"
 DATABASE = "tpcb"
 
 
+_CONNECTING_S = 4
+"""On a busy machine many clients need seconds to connect: a cell is never shorter."""
+
+
 @dataclass(frozen=True, slots=True)
 class TpcB:
     """A database with pgbench's tables. `scale` is at least the number of clients, or they would queue for few branches."""
@@ -39,7 +43,7 @@ class TpcB:
         """One cell, from pgbench's log of every transaction."""
         with tempfile.TemporaryDirectory(prefix="kinpay-bench-") as folder:
             prefix = str(Path(folder) / "transactions")
-            whole = str(round(warm_s + seconds))
+            whole = str(max(_CONNECTING_S, round(warm_s + seconds)))
             arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T", whole]
             running = asyncio.create_task(self._pgbench(*arguments, "--log", f"--log-prefix={prefix}"))
             await asyncio.sleep(warm_s)
@@ -88,5 +92,7 @@ def _read(folder: Path, seconds: float) -> tuple[float, list[tuple[float, float]
             for line in lines:
                 _, _, took, _, second, microsecond = line.split()[:6]
                 found.append((int(second) + int(microsecond) / 1e6, float(took)))
+    if not found:
+        raise RuntimeError("pgbench ended no transaction: this machine is too busy to be measured")
     ended = max(moment for moment, _ in found)
     return ended, [item for item in found if item[0] > ended - seconds]

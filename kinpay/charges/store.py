@@ -59,7 +59,8 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
 
 
 # Every request's nonce is recorded first; a key is claimed only under a fresh nonce; a code is burnt only for a key that is
-# new, so that an honest repetition never hears "code used". The answer is one row of arrays: hundreds of small rows cost more.
+# new, so that an honest repetition never hears "code used". (LIMIT 1 keeps the look-up of keys one by one, by their index:
+# a plan made while the table was young would read all of it for every batch, for ever.) The answer is one row of arrays: hundreds of small rows cost more.
 CLAIM_AND_LOAD = Sql("""
     WITH asked AS (
         SELECT * FROM unnest(:signers::text::uuid[], :nonces::text[], :principals::text::uuid[], :operations::text::text[],
@@ -80,8 +81,10 @@ CLAIM_AND_LOAD = Sql("""
         WHERE a.signer_id IS NULL OR n.nonce IS NOT NULL
     ), unknown_key AS (
         SELECT f.* FROM fresh f
-        WHERE f.in_session AND NOT EXISTS (SELECT 1 FROM request_key k
-                          WHERE k.principal_id = f.principal_id AND k.operation = f.operation AND k.key = f.key)
+        LEFT JOIN LATERAL (SELECT true AS known FROM request_key k
+                           WHERE k.principal_id = f.principal_id AND k.operation = f.operation AND k.key = f.key
+                           LIMIT 1) earlier ON true
+        WHERE f.in_session AND earlier.known IS NULL
     ), burnt AS (
         INSERT INTO burnt_code (id, kind, terminal_id, charge_id, expires_at, burnt_at)
         SELECT code_id, code_kind, terminal_id, charge_id, code_end, :now

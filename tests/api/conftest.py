@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from tests.api.asking import URL
 from tests.api.town import Town, build, same_world, stop_quietly
 from tests.conftest import check_books
 
+_numbers = count(1)
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="module")
 def town_bank() -> Iterator[Running]:
     """A sandbox bank with a cluster of its own."""
     folder = Path(tempfile.mkdtemp(prefix="town-bank-", dir="/tmp"))
@@ -43,10 +46,10 @@ def town_bank() -> Iterator[Running]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def town(cluster: kinpay_postgres.Cluster, administrator: Any, template: str, town_bank: Running) -> AsyncIterator[Town]:
-    """One town for all: bad input must not change it, and whoever is let in (`test_roles.py`) comes last."""
-    name = "town"
+    """One town a file: bad input must not change it; whoever is let in uses it up, so that test comes last in its file."""
+    name = f"town_{next(_numbers)}"
     await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     folder = Path(tempfile.mkdtemp(prefix="kinpay-town-", dir="/tmp"))
     secret = folder / "secret"

@@ -43,7 +43,11 @@ def _language() -> Lang:
 
 def _demo(asked: argparse.Namespace, settings: Settings) -> int:
     """0: everything held; 1: something did not, and what is said; 130: interrupted before the end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # Said also of Ctrl-C: whoever starts us in the background ignores it for us.
+        signal.signal(number, signal.default_int_handler)
     teller = Teller(asked.lang)
     teller.title(
         "kinpay 演示 · 林家的一天：从第一次扫码到本月总账",
