@@ -60,7 +60,8 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
 
 # Every request's nonce is recorded first; a key is claimed only under a fresh nonce; a code is burnt only for a key that is
 # new, so that an honest repetition never hears "code used". (LIMIT 1 keeps the look-up of keys one by one, by their index:
-# a plan made while the table was young would read all of it for every batch, for ever.) The answer is one row of arrays: hundreds of small rows cost more.
+# a plan made while the table was young would read all of it for every batch, for ever.) The answer is one row of arrays:
+# hundreds of small rows cost more.
 CLAIM_AND_LOAD = Sql("""
     WITH asked AS (
         SELECT * FROM unnest(:signers::text::uuid[], :nonces::text[], :principals::text::uuid[], :operations::text::text[],
