@@ -139,9 +139,11 @@ def _varied(wish: Wish, kind: str, before: Sequence[Wish], draw: st.DrawFn) -> W
     if kind == "code":
         return replace(wish, code=len(before))
     if kind == "burnt":
-        return replace(wish, code=draw(st.sampled_from([w.code for w in before if w.code is not None] or [7])))
+        # The same code, with the end that is signed into it.
+        other = draw(st.sampled_from([w for w in before if w.code is not None] or [replace(wish, code=7)]))
+        return replace(wish, code=other.code, code_expired=other.code_expired)
     if kind == "expired":
-        return replace(wish, code=1000 + len(before), code_expired=True)
+        return replace(wish, code=len(before), code_expired=True)
     if kind == "replay":
         return replace(wish, nonce=draw(st.sampled_from([w.nonce for w in before if w.nonce is not None] or [7])))
     if kind == "nobody":
