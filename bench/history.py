@@ -30,9 +30,9 @@ PAST = """
 # One charge in each circle. The link's text is the one of `database.audit.link_hash`; a wrong letter fails the audit.
 ONE_EACH = """
     WITH made AS (
-        SELECT p.*, uuidv7($1::timestamptz - now()) AS id, l.seq + 1 AS seq, c.charge_seq + 1 AS charge_seq, l.hash AS last,
+        SELECT p.*, uuidv7($1::timestamptz - now()) AS id, l.seq + 1 AS seq, l.charge_seq + 1 AS charge_seq, l.hash AS last,
                $1::timestamptz + make_interval(secs => (p.n % 900000 + 1) / 1e6) AS at
-        FROM past p JOIN audit_lane l ON l.id = p.circle_id JOIN circle c ON c.id = p.circle_id
+        FROM past p JOIN audit_lane l ON l.id = p.circle_id
     ), charges AS (
         INSERT INTO charge (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                             agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
@@ -61,10 +61,8 @@ ONE_EACH = """
     ), links AS (
         INSERT INTO audit_event (lane, seq, at, kind, subject_id, actor_id, body, hash)
         SELECT circle_id, seq, at, 'charge.held', id, $4::uuid, said, hash FROM hashed
-    ), ends AS (
-        UPDATE audit_lane l SET seq = h.seq, hash = h.hash FROM hashed h WHERE l.id = h.circle_id
     )
-    UPDATE circle c SET charge_seq = m.charge_seq FROM made m WHERE c.id = m.circle_id
+    UPDATE audit_lane l SET seq = h.seq, hash = h.hash, charge_seq = h.charge_seq FROM hashed h WHERE l.id = h.circle_id
 """
 COUNT_ALL = """
     INSERT INTO usage (circle_id, counter_id, window_start, window_end, amount_minor, count)

@@ -107,9 +107,10 @@ class Naive:
         now: datetime = (await session.scalars(select(func.kinpay_now()))).one()
         passes = circle.state == "active" and credential.state == "active" and agreement.state == "active"
         passes = passes and not await self._broken(session, mandate, circle, amount_minor, now)
-        circle.charge_seq += 1
+        lane = await session.get_one(AuditLane, circle.id, with_for_update=True)
+        lane.charge_seq += 1
         charge = Charge(
-            id=UUID(new_id()), circle_id=circle.id, seq=circle.charge_seq, operator_id=UUID(shop.operator_id),
+            id=UUID(new_id()), circle_id=circle.id, seq=lane.charge_seq, operator_id=UUID(shop.operator_id),
             merchant_id=UUID(shop.merchant_id), terminal_id=terminal_id, spender_id=mandate.spender_id, mandate_id=mandate.id,
             mandate_version=mandate.version, agreement_id=agreement.id, payer_id=mandate.payer_id, credential_id=credential.id,
             method="pay_code", mcc=shop.mcc, currency="CNY", amount_minor=amount_minor, state="held" if passes else "refused",
@@ -123,7 +124,7 @@ class Naive:
                 circle_id=circle.id, created_at=now,
             )
         )  # fmt: skip
-        await self._note(session, charge, terminal_id, now)
+        self._note(session, lane, charge, terminal_id, now)
         return charge.state
 
     async def _agreement(self, session: AsyncSession, mandate: Mandate) -> Agreement:
@@ -156,8 +157,8 @@ class Naive:
                 broken.append(limit)
         return broken
 
-    async def _note(self, session: AsyncSession, charge: Charge, terminal_id: UUID, now: datetime) -> None:
-        lane = await session.get_one(AuditLane, charge.circle_id, with_for_update=True)
+    @staticmethod
+    def _note(session: AsyncSession, lane: AuditLane, charge: Charge, terminal_id: UUID, now: datetime) -> None:
         body = {"amount_minor": charge.amount_minor, "currency": charge.currency, "state": charge.state}
         event = Event(f"charge.{charge.state}", charge.id.hex, body, terminal_id.hex)
         (link,), head = chain(lane.id.hex, Head(lane.seq, lane.hash), (event,), at=now)

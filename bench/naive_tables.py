@@ -32,7 +32,6 @@ class Circle(Table):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     state: Mapped[str]
     time_zone: Mapped[str]
-    charge_seq: Mapped[int]
 
 
 class Mandate(Table):
@@ -128,6 +127,7 @@ class AuditLane(Table):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     seq: Mapped[int]
     hash: Mapped[bytes]
+    charge_seq: Mapped[int]
 
 
 class AuditEvent(Table):

@@ -27,8 +27,8 @@ class Facts:
 
 # Each statement yields the circle, then the key, then the columns that are compared or looked at.
 _READ: Final[dict[str, Sql]] = {
-    "circle": Sql("SELECT id AS circle, id AS key, time_zone, state, charge_seq FROM circle"
-                  " WHERE id = ANY(:circles)"),
+    "circle": Sql("SELECT c.id AS circle, c.id AS key, c.time_zone, c.state, l.charge_seq FROM circle c"
+                  " LEFT JOIN audit_lane l ON l.id = c.id WHERE c.id = ANY(:circles)"),
     "circle_zone": Sql("SELECT circle_id AS circle, since::text AS key, time_zone, since FROM circle_zone"
                        " WHERE circle_id = ANY(:circles) ORDER BY since"),
     "mandate": Sql("""

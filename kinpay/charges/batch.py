@@ -286,7 +286,7 @@ def _decide_all(
                 seen = loaded.usage[key]
                 gained = written.uses.get(key)
                 if gained is None:
-                    gained = written.uses[key] = Uses(circle.id, span)
+                    gained = written.uses[key] = Uses(circle.id, span, key not in loaded.begun)
                 seen.amount_minor += charge.amount_minor
                 gained.amount_minor += charge.amount_minor
                 seen.count += 1
@@ -305,12 +305,12 @@ def _decide_all(
 def _note(written: Written, charge: Charge, request: AuthorizeRequest, locked: Locked) -> None:
     """Gives the charge its place in its circle and its link in the circle's audit lane."""
     lane = charge.circle_id
-    written.circle_seqs[lane] += 1
-    event = Event(f"charge.{charge.state.value}", charge.id, audited(charge), request.key.principal_id)
+    written.last_seqs[lane] += 1
+    event = Event(f"charge.{charge.state}", charge.id, audited(charge), request.key.principal_id)
     links, written.heads[lane] = chain(lane, written.heads[lane], (event,), at=locked.now)
     written.links.extend(links)
     written.charges.append(charge)
-    written.seqs.append(written.circle_seqs[lane])
+    written.seqs.append(written.last_seqs[lane])
 
 
 def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked) -> Charge:

@@ -9,20 +9,21 @@ Source: semantics.md "Limits"; [0024], [0032].
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from kinpay.charges.standing import (
     AgreementStanding,
     Bounds,
     Ceiling,
+    Chosen,
     CircleStanding,
     Conditions,
     Counter,
-    CounterKey,
     CredentialStanding,
     MandateStanding,
     Moment,
@@ -56,8 +57,7 @@ class Rank(IntEnum):
     PROVIDER = 11
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, gc=False):
     """What is asked: `amount_minor` of `currency` for `spender_id` at a merchant, by a credential."""
 
     amount_minor: int
@@ -69,8 +69,7 @@ class Order:
     method: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """One limit or condition that says no. Amounts in minor units, or payments where `code` ends in COUNT."""
 
     rank: Rank
@@ -82,8 +81,7 @@ class Reason:
     resets_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Approve:
+class Approve(msgspec.Struct, frozen=True, gc=False):
     """Yes: under which mandate and version, on which agreement, and which windows it uses."""
 
     mandate: MandateStanding
@@ -91,8 +89,7 @@ class Approve:
     uses: tuple[tuple[Counter, Span], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True, gc=False):
     """No, with every reason (the first is primary). `possible_now_minor`: what would pass now (0: nothing).
 
     `again_at`: when the whole amount would pass, if nothing else is spent; None if never as things stand.
@@ -107,21 +104,21 @@ class Refuse:
 Decision = Approve | Refuse
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(msgspec.Struct, frozen=True, gc=False):
     """One mandate to be judged for one credential; the order and the moment vary."""
 
     mandate: MandateStanding
     credential: CredentialStanding | None
     usage: Usage
     spent: frozenset[str]
+    bounds: tuple[Bounds, ...]
+    """Everything that binds: the mandate, the card, the payer's pools."""
 
-    def bounds(self) -> Iterator[Bounds]:
-        """Everything that binds: the mandate, the card, the payer's pools."""
-        yield self.mandate.bounds
-        if self.credential is not None:
-            yield self.credential.bounds
-        yield from self.mandate.pools
+    @classmethod
+    def of(cls, mandate: MandateStanding, credential: CredentialStanding | None, usage: Usage, spent: frozenset[str]) -> _Case:
+        """With what binds there."""
+        own = (mandate.bounds, credential.bounds) if credential else (mandate.bounds,)
+        return cls(mandate, credential, usage, spent, own + mandate.pools)
 
 
 def decide(
@@ -137,7 +134,7 @@ def decide(
     barred = _barred(order, circle, spender, credential)
     if barred or spender is None:
         return Refuse(tuple(barred), 0, None)
-    cases = [_Case(mandate, credential, usage, spent_agreements) for mandate in spender.mandates]
+    cases = [_Case.of(mandate, credential, usage, spent_agreements) for mandate in spender.mandates]
     first: list[Reason] | None = None
     for case in cases:
         reasons, agreement = _judge(case, order, moment)
@@ -178,12 +175,12 @@ def _judge(case: _Case, order: Order, moment: Moment) -> tuple[list[Reason], Agr
         reasons.append(Reason(Rank.MANDATE, "MANDATE_ARREARS"))
     if order.currency != mandate.currency or (credential and credential.currency not in (None, order.currency)):
         reasons.append(Reason(Rank.MANDATE, "CURRENCY"))
-    for bounds in case.bounds():
+    for bounds in case.bounds:
         conditions = bounds.conditions
         if conditions.payees or conditions.mccs or conditions.hours:
             reasons.extend(_conditions_against(order, conditions, moment))
         if bounds.ceilings:
-            reasons.extend(_ceilings_against(order, bounds, case.usage, moment))
+            reasons += _ceilings_against(order, bounds, case.usage, moment)
     agreement = _funding(case, order)
     if agreement is None:
         reasons.append(_provider_reason(case, order))
@@ -271,22 +268,28 @@ _WINDOW_RANK: Final = {Window.DAY: Rank.DAY, Window.WEEK: Rank.WEEK, Window.MONT
 _SCOPE_PREFIX: Final = {Scope.MANDATE: "", Scope.POOL: "POOL_", Scope.CREDENTIAL: "CARD_"}
 
 
-def _ceilings_against(order: Order, bounds: Bounds, usage: Usage, moment: Moment) -> Iterator[Reason]:
-    amount, merchant, mcc = order.amount_minor, order.merchant_id, order.mcc
+def _ceilings_against(order: Order, bounds: Bounds, usage: Usage, moment: Moment) -> list[Reason]:
+    reasons: list[Reason] = []
+    amount, starts = order.amount_minor, moment.starts
     for ceiling in bounds.ceilings:
-        if not ceiling.filter.fits(merchant, mcc):
+        if not _concerns(ceiling.filter, order):
             continue
-        if ceiling.window is None:
-            if ceiling.at_most is not None and amount > ceiling.at_most:
-                yield Reason(Rank.PER_PAYMENT, _code(ceiling, "PER_PAYMENT"), at_most=ceiling.at_most)
+        window, most = ceiling.window, ceiling.at_most
+        if window is None:
+            if most is not None and amount > most:
+                reasons.append(Reason(Rank.PER_PAYMENT, _code(ceiling, "PER_PAYMENT"), at_most=most))
             if ceiling.at_least is not None and amount < ceiling.at_least:
-                yield Reason(Rank.PER_PAYMENT, _code(ceiling, "PER_PAYMENT_MIN"), at_least=ceiling.at_least)
+                reasons.append(Reason(Rank.PER_PAYMENT, _code(ceiling, "PER_PAYMENT_MIN"), at_least=ceiling.at_least))
             continue
-        used = usage.get(_key(ceiling, moment), _NOTHING)
-        taken = used.count if ceiling.counts else used.amount_minor
-        most = ceiling.at_most or 0
-        if taken + (1 if ceiling.counts else amount) > most:
-            yield _window_reason(ceiling, ceiling.window, taken, most, moment)
+        used = usage.get((ceiling.counter_id, starts[window]), _NOTHING)
+        taken, more = (used.count, 1) if ceiling.counts else (used.amount_minor, amount)
+        if taken + more > (most or 0):
+            reasons.append(_window_reason(ceiling, window, taken, most or 0, moment))
+    return reasons
+
+
+def _concerns(chosen: Chosen | None, order: Order) -> bool:
+    return chosen is None or chosen.fits(order.merchant_id, order.mcc)
 
 
 def _window_reason(ceiling: Ceiling, window: Window, taken: int, most: int, moment: Moment) -> Reason:
@@ -300,50 +303,52 @@ def _window_reason(ceiling: Ceiling, window: Window, taken: int, most: int, mome
 
 
 def _code(ceiling: Ceiling, name: str) -> str:
-    return _SCOPE_PREFIX[ceiling.scope] + ("" if ceiling.filter.everything else "CATEGORY_") + name
-
-
-def _key(ceiling: Ceiling, moment: Moment) -> CounterKey:
-    assert ceiling.window is not None
-    assert ceiling.counter_id is not None
-    return ceiling.counter_id, moment.spans[ceiling.window].start
+    return _SCOPE_PREFIX[ceiling.scope] + ("CATEGORY_" if ceiling.filter else "") + name
 
 
 def _uses(case: _Case, order: Order, moment: Moment) -> tuple[tuple[Counter, Span], ...]:
     """The windows that the order uses if approved: every counter of every scope it falls under, once each."""
-    merchant, mcc = order.merchant_id, order.mcc
+    spans = moment.spans
     return tuple(
-        (counter, moment.spans[counter.window])
-        for bounds in case.bounds()
-        for counter in bounds.counters
-        if counter.filter.fits(merchant, mcc)
+        [
+            (counter, spans[counter.window])
+            for bounds in case.bounds
+            for counter in bounds.counters
+            if _concerns(counter.filter, order)
+        ]
     )
 
 
 def uses_of(order: Order, circle: CircleStanding, mandate: MandateStanding, moment: Moment) -> tuple[tuple[Counter, Span], ...]:
     """The windows that a charge of this order uses under `mandate`, as of `moment`: for giving them back later."""
     credential = circle.credentials.get(order.credential_id or "")
-    return _uses(_Case(mandate, credential, {}, frozenset()), order, moment)
+    return _uses(_Case.of(mandate, credential, {}, frozenset()), order, moment)
 
 
 def _possible_now(case: _Case, order: Order, moment: Moment) -> int:
     """The largest smaller amount that would pass now; 0 if none would."""
     most, least = order.amount_minor - 1, 1
-    for bounds in case.bounds():
+    for bounds in case.bounds:
         for ceiling in bounds.ceilings:
-            if not ceiling.filter.fits(order.merchant_id, order.mcc):
+            if not _concerns(ceiling.filter, order):
                 continue
             least = max(least, ceiling.at_least or 1)
             if ceiling.at_most is not None and not ceiling.counts:
-                taken = case.usage.get(_key(ceiling, moment), _NOTHING).amount_minor if ceiling.window else 0
+                taken = _taken(ceiling, case, moment)
                 most = min(most, ceiling.at_most - taken)
     caps = [agreement.per_debit_minor for agreement in _usable(case, order)]
     if caps and None not in caps:
         most = min(most, max(cap for cap in caps if cap is not None))
     if most < least:
         return 0
-    reasons, _ = _judge(case, replace(order, amount_minor=most), moment)
+    reasons, _ = _judge(case, msgspec.structs.replace(order, amount_minor=most), moment)
     return 0 if reasons else most
+
+
+def _taken(ceiling: Ceiling, case: _Case, moment: Moment) -> int:
+    if ceiling.window is None:
+        return 0
+    return case.usage.get((ceiling.counter_id, moment.starts[ceiling.window]), _NOTHING).amount_minor
 
 
 def _again_at(case: _Case, order: Order, moment: Moment) -> datetime | None:
@@ -353,7 +358,7 @@ def _again_at(case: _Case, order: Order, moment: Moment) -> datetime | None:
     judged again there, since another condition may bind by then. A reason that no time lifts ends the search.
     Hours are searched for together: stepping from one condition's opening to another's would never end where none coincide.
     """
-    openings = _common(tuple(hours for bounds in case.bounds() for hours in bounds.conditions.hours))
+    openings = _common(tuple(hours for bounds in case.bounds for hours in bounds.conditions.hours))
     at = moment
     while True:
         reasons, _ = _judge(case, order, at)

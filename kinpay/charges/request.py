@@ -1,4 +1,8 @@
-"""What is asked of a batch, and what it answers."""
+"""What is asked of a batch, and what it answers.
+
+Thousands of these are made a second: compiled structs take a fifth of the time of frozen dataclasses. They hold nothing that
+could lead back to them, so the collector need not look at them (`gc=False`).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from kinpay.charges.charge import ChargeState, Method
 from kinpay.charges.decide import Order, Reason, Refuse
 from kinpay.database.idempotency import RequestKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Burn:
+class Burn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A single-use code to be burnt in the batch. `expires_at` is compared with the batch's own `now`."""
 
     code_id: str
@@ -20,16 +25,14 @@ class Burn:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A terminal's signature whose nonce has to be fresh: recorded in the batch."""
 
     signer_id: str
     nonce: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorizeRequest:
+class AuthorizeRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A validated request for a charge. Its id is made before the batch, so that a repetition after a lost commit finds it."""
 
     charge_id: str
@@ -46,8 +49,7 @@ class AuthorizeRequest:
     signed: Signed | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Charge:
+class Charge(msgspec.Struct, kw_only=True, gc=False):
     """A charge as it stands: one row, without what concerns only the bookkeeping."""
 
     id: str
@@ -97,8 +99,7 @@ class Charge:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Authorized:
+class Authorized(msgspec.Struct, frozen=True, gc=False):
     """The batch's answer. `fresh`: decided just now; otherwise the key was known and this is its charge as it is now."""
 
     charge: Charge

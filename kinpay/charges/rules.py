@@ -113,7 +113,7 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
     return [_standing(circle, rows) for circle in circles]
 
 
-CounterMap = Mapping[tuple[str, str], tuple[str, Chosen]]
+CounterMap = Mapping[tuple[str, str], tuple[str, Chosen | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ class _Rows:
     pending: set[tuple[str, str]]
 
 
-def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str], tuple[str, Chosen]]]:
-    found: dict[str, dict[tuple[str, str], tuple[str, Chosen]]] = defaultdict(dict)
+def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str], tuple[str, Chosen | None]]]:
+    found: dict[str, dict[tuple[str, str], tuple[str, Chosen | None]]] = defaultdict(dict)
     for row in rows:
         found[row["scope_id"]][(row["period"], filter_name(row["filter"]))] = (row["id"], chosen(row["filter"]))
     return found

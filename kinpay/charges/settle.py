@@ -6,9 +6,11 @@ Source: semantics.md "Charge" (fallback, arrears, late truth); reliability.md §
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from kinpay.charges.books import (
     Debit,
@@ -210,7 +212,7 @@ async def _fall_back(conn: Connection, circle: LockedCircle, charge: Charge, fai
     moment = Moment(charge.decided_at, circle.time_zone)
     usage = await read_usage(conn, _windows(standing, charge, moment))
     spent = frozenset(row[0] for row in await SPENT.rows(conn, charge_id=charge.id))
-    order = replace(charge.order, amount_minor=charge.debited_minor)
+    order = msgspec.structs.replace(charge.order, amount_minor=charge.debited_minor)
     decision = decide(order, standing, usage, moment, spent_agreements=spent)
     if not isinstance(decision, Approve):
         return None

@@ -12,14 +12,15 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from kinpay.primitives.clock import Span, Window, window_around, zone
 
 CounterKey = tuple[str, datetime]
 """(counter id, start of the window)."""
 
 
-@dataclass(slots=True)
-class Used:
+class Used(msgspec.Struct, gc=False):
     """What a window has used so far, carried amounts included. The one mutable thing: a batch adds to it as it decides."""
 
     amount_minor: int = 0
@@ -39,7 +40,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A compiled filter. None: every value fits."""
+    """A compiled filter. None: every value fits. Where nothing at all is filtered out there is no filter, but None."""
 
     payees: frozenset[str] | None = None
     mccs: frozenset[str] | None = None
@@ -48,29 +49,26 @@ class Chosen:
         """Whether a payment to that merchant, of that category, is selected."""
         return (self.payees is None or merchant_id in self.payees) and (self.mccs is None or mcc in self.mccs)
 
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is filtered out."""
-        return self.payees is None and self.mccs is None
 
-
-def chosen(canonical: Mapping[str, Sequence[str]]) -> Chosen:
-    """Compiles a canonical filter."""
+def chosen(canonical: Mapping[str, Sequence[str]]) -> Chosen | None:
+    """Compiles a canonical filter; None if everything fits it."""
     payees, mccs = canonical.get("payees"), canonical.get("mccs")
+    if not payees and not mccs:
+        return None
     return Chosen(frozenset(payees) if payees else None, frozenset(mccs) if mccs else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """A compiled limit. `window` None means per payment; then `counter_id` is None, too."""
+    """A compiled limit. `window` None means per payment; then nothing is counted, and `counter_id` is empty."""
 
     scope: Scope
     counts: bool
     window: Window | None
     at_most: int | None
     at_least: int | None
-    filter: Chosen
-    counter_id: str | None
+    filter: Chosen | None
+    counter_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Counter:
 
     id: str
     window: Window
-    filter: Chosen
+    filter: Chosen | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +189,20 @@ class Moment:
         """The day, week and month around now."""
         return {window: window_around(self.now, window, self.time_zone) for window in Window}
 
+    @cached_property
+    def starts(self) -> dict[Window, datetime]:
+        """Where those begin: how usage is named."""
+        return {window: span.start for window, span in self.spans.items()}
 
-def bounds_of(terms: Mapping[str, Any], *, scope: Scope, counters: Mapping[tuple[str, str], tuple[str, Chosen]]) -> Bounds:
+
+def bounds_of(
+    terms: Mapping[str, Any], *, scope: Scope, counters: Mapping[tuple[str, str], tuple[str, Chosen | None]]
+) -> Bounds:
     """Compiles canonical terms. `counters`: (period, filter's canonical JSON) → (counter id, compiled filter)."""
     ceilings = []
     for limit in terms.get("limits", ()):
         window = None if limit["window"] == "per_payment" else Window(limit["window"])
-        counter_id = counters[(limit["window"], filter_name(limit.get("filter", {})))][0] if window else None
+        counter_id = counters[(limit["window"], filter_name(limit.get("filter", {})))][0] if window else ""
         ceilings.append(
             Ceiling(
                 scope,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -18,16 +19,16 @@ from kinpay.database.sql import Connection, Record, Sql
 from kinpay.primitives.clock import Span
 
 LOCK_FREE_CIRCLES = Sql("""
-    SELECT c.id, c.operator_id, c.version, c.time_zone, c.state, c.charge_seq, l.seq AS lane_seq, l.hash AS lane_hash,
+    SELECT c.id, c.operator_id, c.version, c.time_zone, c.state, l.charge_seq, l.seq AS lane_seq, l.hash AS lane_hash,
            kinpay_now() AS now
     FROM circle c JOIN audit_lane l ON l.id = c.id
-    WHERE c.id = ANY(:circles) ORDER BY c.id FOR UPDATE OF c, l SKIP LOCKED
+    WHERE c.id = ANY(:circles::text::uuid[]) ORDER BY c.id FOR UPDATE OF c, l SKIP LOCKED
 """)
 LOCK_CIRCLES = Sql("""
-    SELECT c.id, c.operator_id, c.version, c.time_zone, c.state, c.charge_seq, l.seq AS lane_seq, l.hash AS lane_hash,
+    SELECT c.id, c.operator_id, c.version, c.time_zone, c.state, l.charge_seq, l.seq AS lane_seq, l.hash AS lane_hash,
            kinpay_now() AS now
     FROM circle c JOIN audit_lane l ON l.id = c.id
-    WHERE c.id = ANY(:circles) ORDER BY c.id FOR UPDATE OF c, l
+    WHERE c.id = ANY(:circles::text::uuid[]) ORDER BY c.id FOR UPDATE OF c, l
 """)
 
 
@@ -44,7 +45,7 @@ class Locked:
 async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: bool) -> Locked | None:
     """Locks those circles that are free, or, with `wait`, all of them in sorted order. None if it got none."""
     statement = LOCK_CIRCLES if wait else LOCK_FREE_CIRCLES
-    rows = await statement.rows(conn, circles=sorted(set(circle_ids)))
+    rows = await statement.rows(conn, circles=_words(sorted(set(circle_ids))))
     if not rows:
         return None
     # A row's own `now` is computed before its lock is had: well enough where nothing is waited for, but not here.
@@ -64,10 +65,10 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
 # hundreds of small rows cost more.
 CLAIM_AND_LOAD = Sql("""
     WITH asked AS (
-        SELECT * FROM unnest(:signers::text::uuid[], :nonces::text[], :principals::text::uuid[], :operations::text::text[],
-                             :keys::text[], :fingerprints::text::text[], :charges::text::uuid[], :circles::text::uuid[],
-                             :codes::text::uuid[], :code_kinds::text::text[], :code_ends::text::timestamptz[],
-                             :terminals::text::uuid[])
+        SELECT * FROM unnest(:signers::text::uuid[], string_to_array(:nonces, ',', ''), :principals::text::uuid[],
+                             :operations::text::text[], string_to_array(:keys, chr(30)), :fingerprints::text::text[],
+                             :charges::text::uuid[], :circles::text::uuid[], :codes::text::uuid[], :code_kinds::text::text[],
+                             :code_ends::text::timestamptz[], :terminals::text::uuid[])
                WITH ORDINALITY AS a (signer_id, nonce, principal_id, operation, key, fingerprint, charge_id, circle_id,
                                      code_id, code_kind, code_end, terminal_id, at)
     ), noted AS (
@@ -114,12 +115,13 @@ REVOKED = Sql("SELECT id FROM terminal WHERE id = ANY(:terminals) AND state <> '
 @dataclass(slots=True)
 class Loaded:
     """What the claim told: positions (from 0) with a fresh nonce, of those the ones whose session still counts, positions
-    that own their key, usage by window."""
+    that own their key, usage by window, and the windows in which something was counted before."""
 
     fresh: set[int]
     in_session: set[int]
     claimed: set[int]
     usage: dict[CounterKey, Used]
+    begun: set[CounterKey]
     revoked_terminals: set[str]
 
 
@@ -130,10 +132,10 @@ async def claim_and_load(
     row = await CLAIM_AND_LOAD.row(
         conn,
         signers=_words([r.signed.signer_id if r.signed else None for r in requests]),
-        nonces=[r.signed.nonce if r.signed else None for r in requests],
+        nonces=",".join([r.signed.nonce if r.signed else "" for r in requests]),
         principals=_words([r.key.principal_id for r in requests]),
         operations=_words([r.key.operation for r in requests]),
-        keys=[r.key.key for r in requests],
+        keys=_texts([r.key.key for r in requests]),
         fingerprints=_words([r.key.fingerprint.hex() for r in requests]),
         charges=_words([r.charge_id for r in requests]),
         circles=_words([r.circle_id for r in requests]),
@@ -151,6 +153,7 @@ async def claim_and_load(
         set(row["in_session"] or ()),
         set(row["claimed"] or ()),
         {key: Used() for key in windows},
+        {windows[at] for at in row["windows"] or ()},
         set(),
     )
     for at, amount_minor, count in zip(row["windows"] or (), row["amounts"] or (), row["counts"] or (), strict=True):
@@ -162,11 +165,22 @@ async def claim_and_load(
 
 
 def _words(values: Sequence[str | None]) -> str:
-    """An array as PostgreSQL writes it, for ids and words that need no quotes: the driver's own way costs ten times as much.
-
-    Whatever a person or a till wrote goes the driver's way instead, as do values with punctuation.
-    """
+    """An array as PostgreSQL writes it, for ids and words that need no quotes: the driver's own way costs ten times as much."""
     return "{" + ",".join(["NULL" if value is None else value for value in values]) + "}"
+
+
+_BETWEEN: Final = "\x1e"
+
+
+def _texts(values: Sequence[str]) -> str:
+    """Any text, for `string_to_array(…, chr(30))`: neither JSON nor what a till may write holds that character.
+
+    Raises: ValueError if one does, lest one text pass for two.
+    """
+    joined = _BETWEEN.join(values)
+    if joined.count(_BETWEEN) != len(values) - 1:
+        raise ValueError("a separator within a text")
+    return joined
 
 
 def _numbers(values: Sequence[int | None]) -> str:
@@ -205,54 +219,55 @@ async def forget_keys(conn: Connection, charge_ids: list[str]) -> None:
 
 
 WRITE_BATCH = Sql("""
-    WITH charges AS (
+    WITH decided AS (
+        SELECT * FROM unnest(:ids::text::uuid[], :circles::text::uuid[], :seqs::text::bigint[], :operators::text::uuid[],
+                             :merchants::text::uuid[], :terminals::text::uuid[], :spenders::text::uuid[],
+                             :mandates::text::uuid[], :versions::text::int[], :agreements::text::uuid[], :payers::text::uuid[],
+                             :credentials::text::uuid[], :methods::text::text[], :mccs::text::text[], :currencies::text::text[],
+                             :amounts::text::bigint[], :states::text::text[], :captures::text::boolean[],
+                             string_to_array(:references, chr(30), ''), string_to_array(:refusals, chr(30), '')::jsonb[],
+                             :holds::text::timestamptz[], :link_seqs::text::bigint[], :actors::text::uuid[],
+                             string_to_array(:bodies, chr(30)), :hashes::text::text[])
+             AS d (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
+                   agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
+                   reference, refusal, hold_expires_at, link_seq, actor_id, body, hash)
+    ), charges AS (
         INSERT INTO charge (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                             agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
                             reference, refusal, decided_at, hold_expires_at, finished_at)
         SELECT id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id,
                payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, :now,
                hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
-        FROM unnest(:ids::text::uuid[], :circles::text::uuid[], :seqs::text::bigint[], :operators::text::uuid[],
-                    :merchants::text::uuid[], :terminals::text::uuid[], :spenders::text::uuid[], :mandates::text::uuid[],
-                    :versions::text::int[], :agreements::text::uuid[], :payers::text::uuid[], :credentials::text::uuid[],
-                    :methods::text::text[], :mccs::text::text[], :currencies::text::text[], :amounts::text::bigint[],
-                    :states::text::text[], :captures::boolean[], :references::text[], :refusals::jsonb[],
-                    :holds::text::timestamptz[])
-             AS c (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
-                   agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                   reference, refusal, hold_expires_at)
-    ), used AS (
-        INSERT INTO usage (circle_id, counter_id, window_start, window_end, amount_minor, count)
-        SELECT * FROM unnest(:use_circles::text::uuid[], :use_counters::text::uuid[], :use_starts::text::timestamptz[],
-                             :use_ends::text::timestamptz[], :use_amounts::text::bigint[], :use_counts::text::int[])
-        ON CONFLICT (counter_id, window_start)
-        DO UPDATE SET amount_minor = usage.amount_minor + excluded.amount_minor, count = usage.count + excluded.count
+        FROM decided
     ), told AS (
         INSERT INTO outbox (lane, topic, subject_id, created_at, available_at)
-        SELECT lane, topic, subject_id, :now, :now
-        FROM unnest(:circles::text::uuid[], :topics::text::text[], :ids::text::uuid[]) AS o (lane, topic, subject_id)
+        SELECT circle_id, 'charge.' || state, id, :now, :now FROM decided
     ), audited AS (
         INSERT INTO audit_event (lane, seq, at, kind, subject_id, actor_id, body, hash)
-        SELECT lane, seq, :now, kind, subject_id, actor_id, body, decode(hash, 'hex')
-        FROM unnest(:circles::text::uuid[], :audit_seqs::text::bigint[], :audit_kinds::text::text[], :ids::text::uuid[],
-                    :audit_actors::text::uuid[], :audit_bodies::text[], :audit_hashes::text::text[])
-             AS e (lane, seq, kind, subject_id, actor_id, body, hash)
-    ), moved AS (
-        UPDATE audit_lane l SET seq = h.seq, hash = decode(h.hash, 'hex')
-        FROM unnest(:lanes::text::uuid[], :lane_seqs::text::bigint[], :lane_hashes::text::text[]) AS h (id, seq, hash)
-        WHERE l.id = h.id
+        SELECT circle_id, link_seq, :now, 'charge.' || state, id, actor_id, body, decode(hash, 'hex') FROM decided
+    ), begun AS (
+        INSERT INTO usage (circle_id, counter_id, window_start, window_end, amount_minor, count)
+        SELECT * FROM unnest(:new_circles::text::uuid[], :new_counters::text::uuid[], :new_starts::text::timestamptz[],
+                             :new_ends::text::timestamptz[], :new_amounts::text::bigint[], :new_counts::text::int[])
+    ), gone_on AS (
+        UPDATE usage u SET amount_minor = u.amount_minor + g.amount_minor, count = u.count + g.count
+        FROM unnest(:use_counters::text::uuid[], :use_starts::text::timestamptz[], :use_amounts::text::bigint[],
+                    :use_counts::text::int[]) AS g (counter_id, window_start, amount_minor, count)
+        WHERE u.counter_id = g.counter_id AND u.window_start = g.window_start
     )
-    UPDATE circle c SET charge_seq = s.seq
-    FROM unnest(:lanes::text::uuid[], :circle_seqs::text::bigint[]) AS s (id, seq) WHERE c.id = s.id
+    UPDATE audit_lane l SET seq = e.seq, hash = decode(e.hash, 'hex'), charge_seq = e.charge_seq
+    FROM unnest(:lanes::text::uuid[], :lane_seqs::text::bigint[], :lane_hashes::text::text[], :lane_charges::text::bigint[])
+         AS e (id, seq, hash, charge_seq)
+    WHERE l.id = e.id
 """)
 
 
-@dataclass(slots=True)
-class Uses:
-    """What a batch adds to one window."""
+class Uses(msgspec.Struct, gc=False):
+    """What a batch adds to one window. `begins`: nothing was counted in it before."""
 
     circle_id: str
     span: Span
+    begins: bool
     amount_minor: int = 0
     count: int = 0
 
@@ -266,13 +281,14 @@ class Written:
     links: list[Link]
     uses: dict[CounterKey, Uses]
     heads: dict[str, Head]
-    circle_seqs: dict[str, int]
+    last_seqs: dict[str, int]
 
 
 async def write_batch(conn: Connection, written: Written, *, now: datetime) -> None:
     """Writes charges, usage, audit and outbox in one statement. Nobody is woken: the worker looks every second anyway."""
-    charges, links, uses = written.charges, written.links, list(written.uses.items())
-    lanes = list(written.heads)
+    charges, links, lanes = written.charges, written.links, list(written.heads)
+    begun = [(key, use) for key, use in written.uses.items() if use.begins]
+    gone_on = [(key, use) for key, use in written.uses.items() if not use.begins]
     await WRITE_BATCH.run(
         conn,
         now=now,
@@ -292,27 +308,29 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
         mccs=_words([c.mcc for c in charges]),
         currencies=_words([c.currency for c in charges]),
         amounts=_numbers([c.amount_minor for c in charges]),
-        states=_words([c.state.value for c in charges]),
-        captures=[c.capture_at_once for c in charges],
-        references=[c.reference for c in charges],
-        refusals=[c.refusal for c in charges],
+        states=_words([c.state for c in charges]),
+        captures=_words(["t" if c.capture_at_once else "f" for c in charges]),
+        references=_texts([c.reference or "" for c in charges]),
+        refusals=_texts([msgspec.json.encode(c.refusal).decode() if c.refusal else "" for c in charges]),
         holds=_moments([c.hold_expires_at for c in charges]),
-        topics=_words(["charge.refused" if c.state is ChargeState.REFUSED else "charge.held" for c in charges]),
-        use_circles=_words([use.circle_id for _, use in uses]),
-        use_counters=_words([key[0] for key, _ in uses]),
-        use_starts=_moments([key[1] for key, _ in uses]),
-        use_ends=_moments([use.span.end for _, use in uses]),
-        use_amounts=_numbers([use.amount_minor for _, use in uses]),
-        use_counts=_numbers([use.count for _, use in uses]),
-        audit_seqs=_numbers([link.seq for link in links]),
-        audit_kinds=_words([link.kind for link in links]),
-        audit_actors=_words([link.actor_id for link in links]),
-        audit_bodies=[link.body for link in links],
-        audit_hashes=_words([link.hash.hex() for link in links]),
+        link_seqs=_numbers([link.seq for link in links]),
+        actors=_words([link.actor_id for link in links]),
+        bodies=_texts([link.body for link in links]),
+        hashes=_words([link.hash.hex() for link in links]),
+        new_circles=_words([use.circle_id for _, use in begun]),
+        new_counters=_words([key[0] for key, _ in begun]),
+        new_starts=_moments([key[1] for key, _ in begun]),
+        new_ends=_moments([use.span.end for _, use in begun]),
+        new_amounts=_numbers([use.amount_minor for _, use in begun]),
+        new_counts=_numbers([use.count for _, use in begun]),
+        use_counters=_words([key[0] for key, _ in gone_on]),
+        use_starts=_moments([key[1] for key, _ in gone_on]),
+        use_amounts=_numbers([use.amount_minor for _, use in gone_on]),
+        use_counts=_numbers([use.count for _, use in gone_on]),
         lanes=_words(lanes),
         lane_seqs=_numbers([written.heads[lane].seq for lane in lanes]),
         lane_hashes=_words([written.heads[lane].hash.hex() for lane in lanes]),
-        circle_seqs=_numbers([written.circle_seqs[lane] for lane in lanes]),
+        lane_charges=_numbers([written.last_seqs[lane] for lane in lanes]),
     )
 
 

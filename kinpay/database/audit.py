@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -21,8 +20,7 @@ GENESIS: Final = bytes(32)
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """What happened to `subject_id`. `kind` is `<thing>.<event>`; `body` holds plain JSON values, no names of people."""
 
     kind: str
@@ -31,8 +29,7 @@ class Event:
     actor_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True, gc=False):
     """An event in its place in a lane's chain; `body` is canonical JSON exactly as hashed."""
 
     lane: str
@@ -45,8 +42,7 @@ class Link:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The end of a lane's chain."""
 
     seq: int

@@ -17,8 +17,7 @@ from kinpay.database.sql import Connection, Sql
 from kinpay.primitives.errors import KeyReused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestKey:
+class RequestKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who asks what under which key. `fingerprint`: keyed hash over method, path and body."""
 
     principal_id: str

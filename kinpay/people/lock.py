@@ -22,7 +22,8 @@ class LockedCircle:
 
 
 LOCK_CIRCLE = Sql("""
-    SELECT id, operator_id, name, time_zone, state, version, charge_seq FROM circle WHERE id = :circle_id FOR UPDATE
+    SELECT c.id, c.operator_id, c.name, c.time_zone, c.state, c.version, l.charge_seq
+    FROM circle c JOIN audit_lane l ON l.id = c.id WHERE c.id = :circle_id FOR UPDATE
 """)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from kinpay.database.pool import Database
 from kinpay.database.sql import Connection, Sql
 from kinpay.primitives.actor import Actor, ActorKind, terminal_of
@@ -36,8 +38,7 @@ class TerminalActor(Actor):
     own_key: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
+class SignedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request under a session key whose signature holds; freshness and standing are still to be asked (`note_requests`)."""
 
     facts: SessionFacts

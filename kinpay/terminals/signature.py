@@ -17,10 +17,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -50,8 +50,7 @@ class Algorithm(StrEnum):
     """With its own key: installing, opening sessions, captures, registrations."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestParts:
+class RequestParts(msgspec.Struct, frozen=True, gc=False):
     """A request as it came: `path` and `query` (without `?`) percent-encoded as sent, header names in lower case."""
 
     method: str
@@ -72,8 +71,7 @@ class RequestParts:
         return cls(method, raw_path.decode("latin-1"), query.decode("latin-1"), joined, body)
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(msgspec.Struct, frozen=True, gc=False):
     """What a signature says of itself, not yet verified. `parameters`: its signature parameters as sent."""
 
     algorithm: Algorithm
@@ -84,8 +82,7 @@ class Claims:
     covers_key: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True, gc=False):
     """A signature that holds; whether its nonce is fresh is the database's to say."""
 
     signer_id: str

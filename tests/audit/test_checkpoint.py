@@ -106,7 +106,7 @@ async def test_a_tail_cut_off_without_a_trace_is_found(db: Database, keys: Serve
         await conn.execute("DELETE FROM checkpoint_lane")
         await conn.execute("DELETE FROM checkpoint")
         await conn.execute("DELETE FROM charge WHERE id = $1", gone)
-        await conn.execute("UPDATE circle SET charge_seq = 1")
+        await conn.execute("UPDATE audit_lane SET charge_seq = 1")
         await conn.execute("UPDATE usage SET amount_minor = 100, count = 1")
         await conn.execute("DELETE FROM audit_event e USING audit_lane l WHERE l.id = e.lane AND e.seq = l.seq")
         await conn.execute(

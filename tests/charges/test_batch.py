@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given, note
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState
@@ -37,8 +39,7 @@ POISONS = ("currency", "reference", "spender", "mcc", "nul_key")
 """Orders that the database (or the driver) refuses."""
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """An order of the plan, told without the ids of a circle. The numbers name keys, codes and nonces."""
 
     home: int
