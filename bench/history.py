@@ -119,6 +119,6 @@ def _body(world: World, family: Family, now: datetime) -> str:
         decided_at=now, hold_expires_at=now, finished_at=None,
     )  # fmt: skip
     kept = audited(charge)
-    if "hold_expires_at" in kept:
-        kept["hold_expires_at"] = _HOLD_MARK
+    if kept.hold_expires_at is not None:
+        kept.hold_expires_at = _HOLD_MARK
     return msgspec.json.encode(kept, order="sorted").decode()

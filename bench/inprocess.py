@@ -8,7 +8,7 @@ from bench.cell import Cell
 from bench.circles import HOLD_S, World, shuffled
 from bench.drive import drive
 from bench.ground import Ground
-from kinpay.charges.batch import Batcher
+from kinpay.charges.batch import CONNECTIONS, Batcher
 from kinpay.charges.charge import ChargeState, Method
 from kinpay.charges.decide import Order
 from kinpay.charges.request import AuthorizeRequest
@@ -37,7 +37,7 @@ class InProcess:
     @classmethod
     async def open(cls, ground: Ground, database: str, world: World) -> InProcess:
         """Connects and reads all rules once."""
-        db = await Database.open(ground.url(database), max_connections=6)
+        db = await Database.open(ground.url(database), max_connections=CONNECTIONS, by_index=True)
         rules = RulesCache()
         circles = [family.circle_id for family in (*world.families, *world.pooled)]
         for start in range(0, len(circles), _AT_ONCE):

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final, cast
 
 from kinpay.charges.charge import ChargeState
@@ -37,6 +36,8 @@ _PATIENCE: Final = 4
 _WAITING_AT_ONCE: Final = 3
 """How many slow circles may have a connection waiting for them; a pool has more."""
 _ATTEMPTS: Final = 4
+CONNECTIONS: Final = _AT_ONCE + _WAITING_AT_ONCE
+"""What a batcher can use at once. It wants them to itself, opened `by_index`: whoever reads a long list holds up no till."""
 
 
 class _Waiting:
@@ -327,7 +328,7 @@ def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked)
         agreement_id=approval.agreement.id if approval else None,
         payer_id=approval.mandate.payer_id if approval else None,
         credential_id=order.credential_id,
-        method=request.method.value,
+        method=request.method,
         mcc=order.mcc,
         currency=order.currency,
         amount_minor=order.amount_minor,
@@ -341,6 +342,6 @@ def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked)
         reference=request.reference,
         refusal=None,
         decided_at=locked.now,
-        hold_expires_at=locked.now + timedelta(seconds=request.hold_s) if approval else None,
+        hold_expires_at=locked.hold_end(request.hold_s) if approval else None,
         finished_at=None,
     )

@@ -101,12 +101,12 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
     """Compiles the standings of circles whose rows are locked; a handful of set-based reads for all of them."""
     ids = [row.id for row in circles]
     rows = _Rows(
-        mandates=await READ_MANDATES.rows(conn, circles=ids),
+        mandates=_by_circle(await READ_MANDATES.rows(conn, circles=ids)),
         agreements={row["id"]: row for row in await READ_AGREEMENTS.rows(conn, circles=ids)},
         removed={(row[0], row[1]) for row in await READ_REMOVED.rows(conn, circles=ids)},
-        pools=await READ_POOLS.rows(conn, circles=ids),
+        pools=_by_circle(await READ_POOLS.rows(conn, circles=ids)),
         counters=_counters(await READ_COUNTERS.rows(conn, circles=ids)),
-        credentials=await READ_CREDENTIALS.rows(conn, circles=ids),
+        credentials=_by_circle(await READ_CREDENTIALS.rows(conn, circles=ids)),
         in_arrears={row[0] for row in await READ_ARREARS.rows(conn, circles=ids)},
         pending={(row[0], row[1]) for row in await READ_PENDING.rows(conn, circles=ids)},
     )
@@ -118,14 +118,21 @@ CounterMap = Mapping[tuple[str, str], tuple[str, Chosen | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    mandates: list[Record]
+    mandates: Mapping[str, list[Record]]
     agreements: dict[str, Record]
     removed: set[tuple[str, str]]
-    pools: list[Record]
+    pools: Mapping[str, list[Record]]
     counters: Mapping[str, CounterMap]
-    credentials: list[Record]
+    credentials: Mapping[str, list[Record]]
     in_arrears: set[str]
     pending: set[tuple[str, str]]
+
+
+def _by_circle(rows: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
+    for row in rows:
+        found[row["circle_id"]].append(row)
+    return found
 
 
 def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str], tuple[str, Chosen | None]]]:
@@ -136,9 +143,8 @@ def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str], tuple[s
 
 
 def _standing(circle: CircleRow, rows: _Rows) -> CircleStanding:
-    carried = [row for row in rows.credentials if row["circle_id"] == circle.id]
+    carried, mandates = rows.credentials.get(circle.id, []), rows.mandates.get(circle.id, [])
     credentials = {row["id"]: _credential(row, rows.counters.get(row["id"], {})) for row in carried}
-    mandates = [row for row in rows.mandates if row["circle_id"] == circle.id]
     active = {row["person_id"]: row["person_active"] for row in carried}
     active |= {row["spender_id"]: row["spender_active"] for row in mandates}
     by_spender: dict[str, list[MandateStanding]] = {spender_id: [] for spender_id in active}
@@ -164,7 +170,7 @@ def _mandate(row: Record, rows: _Rows) -> MandateStanding:
         in_arrears=row["id"] in rows.in_arrears,
         currency=terms["currency"],
         bounds=bounds_of(terms, scope=Scope.MANDATE, counters=rows.counters.get(row["id"], {})),
-        pools=tuple(_pool(pool, rows) for pool in rows.pools if _covers(pool, row)),
+        pools=tuple(_pool(pool, rows) for pool in rows.pools.get(row["circle_id"], ()) if _covers(pool, row)),
         agreements=tuple(
             _agreement(known[ident], removed=(ident, row["spender_id"]) in rows.removed)
             for ident in row["agreement_ids"] or ()
@@ -175,8 +181,7 @@ def _mandate(row: Record, rows: _Rows) -> MandateStanding:
 
 def _covers(pool: Record, mandate: Record) -> bool:
     """A pool is over its payer's mandates in its own currency: sums of several would mean nothing."""
-    same = all(pool[name] == mandate[name] for name in ("circle_id", "payer_id"))
-    same = same and pool["terms"]["currency"] == mandate["terms"]["currency"]
+    same = pool["payer_id"] == mandate["payer_id"] and pool["terms"]["currency"] == mandate["terms"]["currency"]
     return same and (pool["spender_ids"] is None or mandate["spender_id"] in pool["spender_ids"])
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 
@@ -40,6 +41,14 @@ class Locked:
     circles: dict[str, CircleRow]
     heads: dict[str, Head]
     seqs: dict[str, int]
+    _ends: dict[int, datetime] = field(default_factory=dict)
+
+    def hold_end(self, hold_s: int) -> datetime:
+        """When a hold of so many seconds ends, one object for all that last as long."""
+        end = self._ends.get(hold_s)
+        if end is None:
+            end = self._ends[hold_s] = self.now + timedelta(seconds=hold_s)
+        return end
 
 
 async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: bool) -> Locked | None:
@@ -60,9 +69,8 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
 
 
 # Every request's nonce is recorded first; a key is claimed only under a fresh nonce; a code is burnt only for a key that is
-# new, so that an honest repetition never hears "code used". (LIMIT 1 keeps the look-up of keys one by one, by their index:
-# a plan made while the table was young would read all of it for every batch, for ever.) The answer is one row of arrays:
-# hundreds of small rows cost more.
+# new, so that an honest repetition never hears "code used". (LIMIT 1 keeps the look-up of keys one by one, by their index.)
+# The answer is one row of arrays: hundreds of small rows cost more.
 CLAIM_AND_LOAD = Sql("""
     WITH asked AS (
         SELECT * FROM unnest(:signers::text::uuid[], string_to_array(:nonces, ',', ''), :principals::text::uuid[],
@@ -76,10 +84,10 @@ CLAIM_AND_LOAD = Sql("""
         SELECT signer_id, nonce FROM asked WHERE signer_id IS NOT NULL ORDER BY signer_id, nonce
         ON CONFLICT DO NOTHING RETURNING signer_id, nonce
     ), fresh AS (
-        SELECT a.*, a.signer_id IS NULL OR EXISTS (SELECT 1 FROM terminal_session s
-                                                   WHERE s.id = a.signer_id AND s.terminal_id = a.terminal_id
-                                                     AND s.expires_at > :now) AS in_session
-        FROM asked a LEFT JOIN noted n ON n.signer_id = a.signer_id AND n.nonce = a.nonce
+        SELECT a.*, a.signer_id IS NULL OR s.id IS NOT NULL AS in_session
+        FROM asked a
+        LEFT JOIN noted n ON n.signer_id = a.signer_id AND n.nonce = a.nonce
+        LEFT JOIN terminal_session s ON s.id = a.signer_id AND s.terminal_id = a.terminal_id AND s.expires_at > :now
         WHERE a.signer_id IS NULL OR n.nonce IS NOT NULL
     ), unknown_key AS (
         SELECT f.* FROM fresh f
@@ -358,25 +366,49 @@ def charge_of(row: Record) -> Charge:
     return Charge(**values)
 
 
-def audited(charge: Charge) -> dict[str, object]:
-    """What the audit log keeps of a new charge: enough to find any later change of the row by hand."""
-    kept = {
-        "amount_minor": charge.amount_minor,
-        "currency": charge.currency,
-        "spender_id": charge.spender_id,
-        "payer_id": charge.payer_id,
-        "mandate_id": charge.mandate_id,
-        "mandate_version": charge.mandate_version,
-        "agreement_id": charge.agreement_id,
-        "credential_id": charge.credential_id,
-        "merchant_id": charge.merchant_id,
-        "terminal_id": charge.terminal_id,
-        "method": charge.method,
-        "mcc": charge.mcc,
-        "state": charge.state.value,
-        "capture_at_once": charge.capture_at_once,
-        "hold_expires_at": charge.hold_expires_at.isoformat() if charge.hold_expires_at else None,
-    }
-    if charge.refusal is not None:
-        kept["refusal"] = msgspec.to_builtins(charge.refusal)
-    return {name: value for name, value in kept.items() if value is not None}
+class KeptCharge(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What the audit log keeps of a new charge: enough to find any later change of the row by hand. None is left out."""
+
+    amount_minor: int
+    currency: str
+    spender_id: str
+    payer_id: str | None = None
+    mandate_id: str | None = None
+    mandate_version: int | None = None
+    agreement_id: str | None = None
+    credential_id: str | None = None
+    merchant_id: str
+    terminal_id: str
+    method: str
+    mcc: str
+    state: str
+    capture_at_once: bool
+    hold_expires_at: str | None = None
+    refusal: dict[str, Any] | None = None
+
+
+def audited(charge: Charge) -> KeptCharge:
+    """What the audit log keeps of it."""
+    return KeptCharge(
+        amount_minor=charge.amount_minor,
+        currency=charge.currency,
+        spender_id=charge.spender_id,
+        payer_id=charge.payer_id,
+        mandate_id=charge.mandate_id,
+        mandate_version=charge.mandate_version,
+        agreement_id=charge.agreement_id,
+        credential_id=charge.credential_id,
+        merchant_id=charge.merchant_id,
+        terminal_id=charge.terminal_id,
+        method=charge.method,
+        mcc=charge.mcc,
+        state=charge.state,
+        capture_at_once=charge.capture_at_once,
+        hold_expires_at=_written(charge.hold_expires_at) if charge.hold_expires_at else None,
+        refusal=charge.refusal,
+    )
+
+
+@lru_cache(maxsize=256)  # the holds of one batch end at a few moments only
+def _written(moment: datetime) -> str:
+    return moment.isoformat()

@@ -25,7 +25,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     kind: str
     subject_id: str
-    body: dict[str, Any]
+    body: dict[str, Any] | msgspec.Struct
     actor_id: str | None = None
 
 

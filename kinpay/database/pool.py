@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -17,6 +17,7 @@ from kinpay.primitives.errors import Busy
 log = logging.getLogger(__name__)
 
 NOW = Sql("SELECT kinpay_now()")
+_SETTINGS: Final = {"timezone": "UTC", "application_name": "kinpay", "jit": "off"}
 
 
 class Database:
@@ -26,8 +27,14 @@ class Database:
         self._pool = pool
 
     @classmethod
-    async def open(cls, url: str, *, max_connections: int = 20, command_timeout_s: float = 60.0) -> Database:
-        """Connects to `url` (`postgresql://…`)."""
+    async def open(
+        cls, url: str, *, max_connections: int = 20, command_timeout_s: float = 60.0, by_index: bool = False
+    ) -> Database:
+        """Connects to `url` (`postgresql://…`).
+
+        `by_index`: for statements that are prepared once and must never read a whole table. Planned while a table is young,
+        reading all of it is the cheapest way; the connection would go on reading all of it while the table grows.
+        """
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
@@ -35,7 +42,7 @@ class Database:
             command_timeout=command_timeout_s,
             init=prepare_connection,
             reset=_leave_as_it_is,
-            server_settings={"timezone": "UTC", "application_name": "kinpay", "jit": "off"},
+            server_settings=_SETTINGS | ({"enable_seqscan": "off"} if by_index else {}),
         )
         return cls(pool)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from kinpay.biometrics.keyring import FolderKeyring, Keyring
-from kinpay.charges.batch import Batcher
+from kinpay.charges.batch import CONNECTIONS, Batcher
 from kinpay.database.pool import Database
 from kinpay.people.channel import Channel
 from kinpay.primitives.server_keys import ServerKeys
@@ -47,10 +47,16 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
     """
     keys = read_keys(settings.secret_file, may_create=settings.embedded)
     keyring = FolderKeyring.open(settings.keyring, keys)
-    db = await Database.open(database_url, max_connections=settings.max_connections)
-    providers = ProviderAccounts(db, keys, timeout_s=settings.provider_timeout_s)
-    batcher = Batcher(db)
-    try:
+    for_charges = min(CONNECTIONS, settings.max_connections // 2)
+    async with AsyncExitStack() as stack:
+        db = await Database.open(database_url, max_connections=settings.max_connections - for_charges)
+        stack.push_async_callback(db.close)
+        hot = await Database.open(database_url, max_connections=for_charges, by_index=True)
+        stack.push_async_callback(hot.close)
+        providers = ProviderAccounts(db, keys, timeout_s=settings.provider_timeout_s)
+        stack.push_async_callback(providers.close)
+        batcher = Batcher(hot)
+        stack.push_async_callback(batcher.close)
         yield House(
             settings=settings,
             public_url=public_url,
@@ -65,10 +71,6 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             board=NoticeBoard(),
             channel=_channel(settings),
         )
-    finally:
-        await batcher.close()
-        await providers.close()
-        await db.close()
 
 
 def _channel(settings: Settings) -> Channel | None:

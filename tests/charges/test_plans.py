@@ -1,0 +1,74 @@
+"""The hot statements go by an index from the first charge on: their plans are made while the tables are empty, and stay."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from kinpay.charges.batch import CONNECTIONS, Batcher
+from kinpay.charges.charge import ChargeState
+from kinpay.charges.request import Burn, Signed
+from kinpay.database.pool import Database, database_now
+from kinpay.primitives.ids import new_id
+from tests.charges.household import Household, found, limit, shop_of, terms
+
+HOT = [
+    "audit_event",
+    "audit_lane",
+    "burnt_code",
+    "charge",
+    "circle",
+    "request_key",
+    "request_nonce",
+    "terminal_session",
+    "usage",
+]
+
+
+async def read_whole(db: Database) -> dict[str, int]:
+    """How often each of the hot tables was read from end to end."""
+    async with db.connection() as conn:
+        rows = await conn.fetch("SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname = ANY($1::text[])", HOT)
+    return {row["relname"]: row["seq_scan"] for row in rows}
+
+
+async def buy_twenty(db: Database, homes: list[Household], session_id: str) -> None:
+    """One after another, each signed and by a code, as a till asks."""
+    batcher = Batcher(db)
+    async with db.connection() as conn:
+        ends = await database_now(conn) + timedelta(minutes=1)
+    for _ in range(4):
+        for home in homes:
+            charge = await home.buy(
+                batcher,
+                100,
+                burn=Burn(code_id=new_id(), kind="pay", expires_at=ends),
+                signed=Signed(signer_id=session_id, nonce=new_id()),
+            )
+            assert charge.state is ChargeState.HELD
+    await batcher.close()
+
+
+@pytest.mark.parametrize("by_index", [True, False])
+async def test_no_hot_statement_reads_a_whole_table(db: Database, database_url: str, by_index: bool) -> None:
+    shop = await shop_of(db)
+    homes = await found(db, shop, terms(limit(100_000), limit(100_000, "month")), count=5)
+    session_id = new_id()
+    async with db.connection() as conn:
+        await conn.execute(
+            "INSERT INTO terminal_session (id, terminal_id, hmac_key, created_at, expires_at)"
+            " VALUES ($1, $2, '', kinpay_now(), kinpay_now() + interval '1 hour')",
+            session_id,
+            shop.terminal_id,
+        )
+        await conn.execute("ANALYZE")
+    before = await read_whole(db)
+    tills = await Database.open(database_url, max_connections=CONNECTIONS, by_index=by_index)
+    await buy_twenty(tills, homes, session_id)
+    await tills.close()  # A connection that ends hands in what it counted.
+    more = {name: count - before[name] for name, count in (await read_whole(db)).items() if count > before[name]}
+    if by_index:
+        assert more == {}
+    else:
+        assert more, "planned for empty tables, as any other connection plans: this test would notice"
