@@ -287,7 +287,7 @@ def _decide_all(
                 seen = loaded.usage[key]
                 gained = written.uses.get(key)
                 if gained is None:
-                    gained = written.uses[key] = Uses(circle.id, span, key not in loaded.begun)
+                    gained = written.uses[key] = Uses(circle.id, span)
                 seen.amount_minor += charge.amount_minor
                 gained.amount_minor += charge.amount_minor
                 seen.count += 1

@@ -69,8 +69,9 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
 
 
 # Every request's nonce is recorded first; a key is claimed only under a fresh nonce; a code is burnt only for a key that is
-# new, so that an honest repetition never hears "code used". (LIMIT 1 keeps the look-up of keys one by one, by their index.)
-# The answer is one row of arrays: hundreds of small rows cost more.
+# new, so that an honest repetition never hears "code used". (LIMIT 1 keeps look-ups one by one, each by its index;
+# IS TRUE keeps a list of the batch's own from being joined row by row.) The answer is one row of arrays: hundreds of small
+# rows cost more.
 CLAIM_AND_LOAD = Sql("""
     WITH asked AS (
         SELECT * FROM unnest(:signers::text::uuid[], string_to_array(:nonces, ',', ''), :principals::text::uuid[],
@@ -86,9 +87,8 @@ CLAIM_AND_LOAD = Sql("""
     ), fresh AS (
         SELECT a.*, a.signer_id IS NULL OR s.id IS NOT NULL AS in_session
         FROM asked a
-        LEFT JOIN noted n ON n.signer_id = a.signer_id AND n.nonce = a.nonce
         LEFT JOIN terminal_session s ON s.id = a.signer_id AND s.terminal_id = a.terminal_id AND s.expires_at > :now
-        WHERE a.signer_id IS NULL OR n.nonce IS NOT NULL
+        WHERE a.signer_id IS NULL OR (a.signer_id, a.nonce) IN (SELECT signer_id, nonce FROM noted)
     ), unknown_key AS (
         SELECT f.* FROM fresh f
         LEFT JOIN LATERAL (SELECT true AS known FROM request_key k
@@ -109,13 +109,13 @@ CLAIM_AND_LOAD = Sql("""
     )
     SELECT (SELECT array_agg(at - 1) FROM fresh) AS fresh,
            (SELECT array_agg(at - 1) FROM fresh WHERE in_session) AS in_session,
-           (SELECT array_agg(a.at - 1) FROM claimed c JOIN asked a USING (charge_id)) AS claimed,
+           (SELECT array_agg(at - 1) FROM asked WHERE (charge_id IN (SELECT charge_id FROM claimed)) IS TRUE) AS claimed,
            EXISTS (SELECT 1 FROM terminal t WHERE t.id = ANY(:terminals::text::uuid[]) AND t.state <> 'active') AS any_revoked,
            u.windows, u.amounts, u.counts
-    FROM (SELECT array_agg(w.at - 1) AS windows, array_agg(g.amount_minor + g.carried_minor) AS amounts,
-                 array_agg(g.count + g.carried_count) AS counts
+    FROM (SELECT array_agg(w.at - 1) AS windows, array_agg(g.amount_minor) AS amounts, array_agg(g.count) AS counts
           FROM unnest(:counters::text::uuid[], :starts::text::timestamptz[]) WITH ORDINALITY AS w (id, start, at)
-          JOIN usage g ON g.counter_id = w.id AND g.window_start = w.start) u
+          CROSS JOIN LATERAL (SELECT amount_minor + carried_minor AS amount_minor, count + carried_count AS count FROM usage
+                              WHERE counter_id = w.id AND window_start = w.start LIMIT 1) g) u
 """)
 REVOKED = Sql("SELECT id FROM terminal WHERE id = ANY(:terminals) AND state <> 'active'")
 
@@ -123,13 +123,12 @@ REVOKED = Sql("SELECT id FROM terminal WHERE id = ANY(:terminals) AND state <> '
 @dataclass(slots=True)
 class Loaded:
     """What the claim told: positions (from 0) with a fresh nonce, of those the ones whose session still counts, positions
-    that own their key, usage by window, and the windows in which something was counted before."""
+    that own their key, usage by window."""
 
     fresh: set[int]
     in_session: set[int]
     claimed: set[int]
     usage: dict[CounterKey, Used]
-    begun: set[CounterKey]
     revoked_terminals: set[str]
 
 
@@ -161,7 +160,6 @@ async def claim_and_load(
         set(row["in_session"] or ()),
         set(row["claimed"] or ()),
         {key: Used() for key in windows},
-        {windows[at] for at in row["windows"] or ()},
         set(),
     )
     for at, amount_minor, count in zip(row["windows"] or (), row["amounts"] or (), row["counts"] or (), strict=True):
@@ -226,6 +224,7 @@ async def forget_keys(conn: Connection, charge_ids: list[str]) -> None:
     await FORGET_KEYS.run(conn, charges=charge_ids)
 
 
+# Lanes are there already. An upsert goes by its index, whatever the planner thought of the table when it was young.
 WRITE_BATCH = Sql("""
     WITH decided AS (
         SELECT * FROM unnest(:ids::text::uuid[], :circles::text::uuid[], :seqs::text::bigint[], :operators::text::uuid[],
@@ -253,29 +252,26 @@ WRITE_BATCH = Sql("""
     ), audited AS (
         INSERT INTO audit_event (lane, seq, at, kind, subject_id, actor_id, body, hash)
         SELECT circle_id, link_seq, :now, 'charge.' || state, id, actor_id, body, decode(hash, 'hex') FROM decided
-    ), begun AS (
+    ), used AS (
         INSERT INTO usage (circle_id, counter_id, window_start, window_end, amount_minor, count)
-        SELECT * FROM unnest(:new_circles::text::uuid[], :new_counters::text::uuid[], :new_starts::text::timestamptz[],
-                             :new_ends::text::timestamptz[], :new_amounts::text::bigint[], :new_counts::text::int[])
-    ), gone_on AS (
-        UPDATE usage u SET amount_minor = u.amount_minor + g.amount_minor, count = u.count + g.count
-        FROM unnest(:use_counters::text::uuid[], :use_starts::text::timestamptz[], :use_amounts::text::bigint[],
-                    :use_counts::text::int[]) AS g (counter_id, window_start, amount_minor, count)
-        WHERE u.counter_id = g.counter_id AND u.window_start = g.window_start
+        SELECT * FROM unnest(:use_circles::text::uuid[], :use_counters::text::uuid[], :use_starts::text::timestamptz[],
+                             :use_ends::text::timestamptz[], :use_amounts::text::bigint[], :use_counts::text::int[])
+        ON CONFLICT (counter_id, window_start)
+        DO UPDATE SET amount_minor = usage.amount_minor + excluded.amount_minor, count = usage.count + excluded.count
     )
-    UPDATE audit_lane l SET seq = e.seq, hash = decode(e.hash, 'hex'), charge_seq = e.charge_seq
+    INSERT INTO audit_lane (id, seq, hash, charge_seq)
+    SELECT id, seq, decode(hash, 'hex'), charge_seq
     FROM unnest(:lanes::text::uuid[], :lane_seqs::text::bigint[], :lane_hashes::text::text[], :lane_charges::text::bigint[])
          AS e (id, seq, hash, charge_seq)
-    WHERE l.id = e.id
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, charge_seq = excluded.charge_seq
 """)
 
 
 class Uses(msgspec.Struct, gc=False):
-    """What a batch adds to one window. `begins`: nothing was counted in it before."""
+    """What a batch adds to one window."""
 
     circle_id: str
     span: Span
-    begins: bool
     amount_minor: int = 0
     count: int = 0
 
@@ -294,9 +290,7 @@ class Written:
 
 async def write_batch(conn: Connection, written: Written, *, now: datetime) -> None:
     """Writes charges, usage, audit and outbox in one statement. Nobody is woken: the worker looks every second anyway."""
-    charges, links, lanes = written.charges, written.links, list(written.heads)
-    begun = [(key, use) for key, use in written.uses.items() if use.begins]
-    gone_on = [(key, use) for key, use in written.uses.items() if not use.begins]
+    charges, links, uses, lanes = written.charges, written.links, list(written.uses.items()), list(written.heads)
     await WRITE_BATCH.run(
         conn,
         now=now,
@@ -325,16 +319,12 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
         actors=_words([link.actor_id for link in links]),
         bodies=_texts([link.body for link in links]),
         hashes=_words([link.hash.hex() for link in links]),
-        new_circles=_words([use.circle_id for _, use in begun]),
-        new_counters=_words([key[0] for key, _ in begun]),
-        new_starts=_moments([key[1] for key, _ in begun]),
-        new_ends=_moments([use.span.end for _, use in begun]),
-        new_amounts=_numbers([use.amount_minor for _, use in begun]),
-        new_counts=_numbers([use.count for _, use in begun]),
-        use_counters=_words([key[0] for key, _ in gone_on]),
-        use_starts=_moments([key[1] for key, _ in gone_on]),
-        use_amounts=_numbers([use.amount_minor for _, use in gone_on]),
-        use_counts=_numbers([use.count for _, use in gone_on]),
+        use_circles=_words([use.circle_id for _, use in uses]),
+        use_counters=_words([key[0] for key, _ in uses]),
+        use_starts=_moments([key[1] for key, _ in uses]),
+        use_ends=_moments([use.span.end for _, use in uses]),
+        use_amounts=_numbers([use.amount_minor for _, use in uses]),
+        use_counts=_numbers([use.count for _, use in uses]),
         lanes=_words(lanes),
         lane_seqs=_numbers([written.heads[lane].seq for lane in lanes]),
         lane_hashes=_words([written.heads[lane].hash.hex() for lane in lanes]),

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 NOW = Sql("SELECT kinpay_now()")
 _SETTINGS: Final = {"timezone": "UTC", "application_name": "kinpay", "jit": "off"}
+_BY_INDEX: Final = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+"""Neither a table nor an index is read from end to end to be joined."""
 
 
 class Database:
@@ -32,8 +34,8 @@ class Database:
     ) -> Database:
         """Connects to `url` (`postgresql://…`).
 
-        `by_index`: for statements that are prepared once and must never read a whole table. Planned while a table is young,
-        reading all of it is the cheapest way; the connection would go on reading all of it while the table grows.
+        `by_index`: for statements that are prepared once and look up a few rows, each by its index. Planned while a table is
+        young, reading all of it is the cheapest way; the connection would go on reading all of it while the table grows.
         """
         pool = await asyncpg.create_pool(
             url,
@@ -42,7 +44,7 @@ class Database:
             command_timeout=command_timeout_s,
             init=prepare_connection,
             reset=_leave_as_it_is,
-            server_settings=_SETTINGS | ({"enable_seqscan": "off"} if by_index else {}),
+            server_settings=_SETTINGS | (_BY_INDEX if by_index else {}),
         )
         return cls(pool)
 
