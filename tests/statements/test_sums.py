@@ -97,7 +97,11 @@ async def write(conn: Any, shop: Shop, zone: str, bought: list[Bought]) -> Names
     """Writes a circle with exactly these charges."""
     names = Names(new_id(), tuple(new_id() for _ in range(4)), (new_id(), new_id()))
     await conn.execute(
-        "INSERT INTO circle VALUES ($1, $2, 'C', $3, 'active', 1, 0, $4)", names.circle, shop.operator_id, zone, NOW
+        "INSERT INTO circle (id, operator_id, name, time_zone, state, created_at) VALUES ($1, $2, 'C', $3, 'active', $4)",
+        names.circle,
+        shop.operator_id,
+        zone,
+        NOW,
     )
     await conn.execute("INSERT INTO circle_zone VALUES ($1, $2, $3)", names.circle, zone, NOW)
     for person in names.people:
