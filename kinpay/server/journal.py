@@ -5,6 +5,8 @@ The text of an exception is left out, because a database's or a parser's may quo
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
@@ -28,7 +30,9 @@ class JsonLines(logging.Formatter):
             "from": record.name,
             "event": record.getMessage(),
         }
-        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
+        more = vars(record)
+        for name in more.keys() - _STANDARD:
+            line[name] = more[name]
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = type(record.exc_info[1]).__name__
             line["at_code"] = where(record.exc_info[1])
@@ -40,9 +44,49 @@ def _shown(value: Any) -> str:
     return f"<{type(value).__name__}>"
 
 
+class Together(logging.StreamHandler[TextIO]):
+    """Writes what is logged in one turn of the event loop in one go; outside of it, and from a warning on, at once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes the line."""
+        try:
+            line = self.format(record) + self.terminator
+        except Exception:
+            self.handleError(record)
+            return
+        self._lines.append(line)
+        loop = _turning() if record.levelno < logging.WARNING else None
+        if loop is None:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Writes what was taken so far."""
+        with self.lock or contextlib.nullcontext():
+            lines, self._lines = self._lines, []
+            with contextlib.suppress(OSError, ValueError):  # Where the stream is gone there is nobody left to tell.
+                self.stream.write("".join(lines))
+                self.stream.flush()
+
+
+def _turning() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def open_journal(level: str, stream: TextIO | None = None) -> None:
     """Sends everything that is logged in this process, at `level` or above, to `stream` (standard error) as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    # Nobody reads from which line, thread or process a record came; finding out takes longer than writing it.
+    logging._srcfile = None  # as the manual of `logging` has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    handler = Together(stream or sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -42,6 +43,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     with _listening(settings) as (listening, url):
         async with _house(settings, public_url=settings.public_url or url) as house:
             server = _Server(application(house))
+            _spare_the_collector()
             stopping = _on_signals(server.ask_to_exit, house.board.close)
             background = Background(house, work=settings.worker == "inside")
             async with asyncio.TaskGroup() as group:
@@ -185,6 +187,17 @@ def _listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
         yield listening, _default_url(settings.host, listening.getsockname()[1])
     finally:
         listening.close()
+
+
+def _spare_the_collector() -> None:
+    """Lets Python's cycle collector look seldom, and never again at what was loaded to start with.
+
+    With hundreds of requests under way it would walk them all after every 700 new objects, which took a tenth of the process's
+    time. Reference counts free nearly everything by themselves.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 def _default_url(host: str, port: int) -> str:

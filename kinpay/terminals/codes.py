@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -116,7 +115,7 @@ class Codes:
 
 
 def _mac(key: bytes, letter: str, payload: bytes) -> bytes:
-    return hmac.new(key, letter.encode() + payload, hashlib.sha256).digest()[:_MAC]
+    return hmac.digest(key, letter.encode() + payload, "sha256")[:_MAC]
 
 
 def moment_of(expires_s: int) -> datetime:
