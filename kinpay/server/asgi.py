@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -12,6 +12,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Headers = list[tuple[bytes, bytes]]
+
+WHOLE: Final = "kinpay.whole"
+"""In the scope of a request whose body had arrived before anybody read it: nothing has to be waited for."""
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

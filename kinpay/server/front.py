@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Final
 
 from kinpay.primitives.ids import new_id
 from kinpay.server.asgi import App, Headers, Message, Receive, Scope, Send, answer, header, state
 from kinpay.server.guard import ClientGone
+from kinpay.server.journal import note_request
 from kinpay.server.problems import MEDIA_TYPE, locale_of, problem_of
-
-log = logging.getLogger("kinpay.access")
 
 _GONE: Final = 499
 _SAFETY: Final[Headers] = [
@@ -32,6 +30,7 @@ class Front:
         """`https`: whether people reach this server over TLS, so that it may be told to their browsers."""
         self._app = app
         self._safety = _SAFETY + (_HTTPS if https else [])
+        self._names = frozenset(name for name, _ in self._safety)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers. Re-raises only what went wrong after an answer had begun, so that the connection is cut."""
@@ -58,13 +57,15 @@ class Front:
                 raise
             await _tell(error, scope, send_safely)
         finally:
-            if log.isEnabledFor(logging.INFO):
-                _note(scope, told.status, began)
+            _note(scope, told.status, began)
 
     def _headers(self, scope: Scope, given: Headers, request_id: str) -> Headers:
         """`given`, and those of ours that it does not set itself: a page brings its own policy."""
         names = {name.lower() for name, _ in given}
-        headers = [*given, *(item for item in self._safety if item[0] not in names), (b"x-request-id", request_id.encode())]
+        safety = self._safety
+        if not self._names.isdisjoint(names):
+            safety = [item for item in safety if item[0] not in names]
+        headers = [*given, *safety, (b"x-request-id", request_id.encode())]
         if scope["state"].get("replayed") and b"idempotency-replayed" not in names:
             headers.append((b"idempotency-replayed", b"true"))
         return headers
@@ -87,18 +88,14 @@ async def _tell(error: Exception, scope: Scope, send: Send) -> None:
 
 
 def _note(scope: Scope, status: int, began: float) -> None:
-    actor = state(scope).get("actor")
-    log.info(
-        "request",
-        extra={
-            "method": scope["method"],
-            # The template, not the path: an address can hold a code.
-            "route": state(scope).get("route") or getattr(scope.get("route"), "path", "-"),
-            "status": status,
-            "ms": round((time.perf_counter() - began) * 1000, 2),
-            "request_id": state(scope)["request_id"],
-            "actor_id": getattr(actor, "id", None),
-        },
+    known = state(scope)
+    note_request(
+        method=scope["method"],
+        route=str(known.get("route") or getattr(scope.get("route"), "path", "-")),
+        status=status,
+        ms=round((time.perf_counter() - began) * 1000, 2),
+        request_id=known["request_id"],
+        actor_id=getattr(known.get("actor"), "id", None),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from kinpay.primitives.errors import KinpayError
-from kinpay.server.asgi import App, Message, Receive, Scope, Send, header, state
+from kinpay.server.asgi import WHOLE, App, Message, Receive, Scope, Send, header, state
 
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 20
@@ -118,7 +118,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value[:20]) > limits.body_bytes:
             raise BodyTooLarge(limit_bytes=limits.body_bytes)
-    first = await _next_part(receive, limits.read_timeout_s, limits)
+    first = _part(await receive()) if WHOLE in scope else await _next_part(receive, limits.read_timeout_s, limits)
     if not first.get("more_body"):
         body = first.get("body", b"")
         if len(body) > limits.body_bytes:
@@ -160,6 +160,10 @@ async def _next_part(receive: Receive, patience_s: float, limits: Limits) -> Mes
             message = await receive()
     except TimeoutError:
         raise BodyTooSlow(limit_s=limits.read_timeout_s) from None
+    return _part(message)
+
+
+def _part(message: Message) -> Message:
     if message["type"] == "http.disconnect":
         raise ClientGone()
     return message

@@ -10,6 +10,8 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from kinpay.server.asgi import WHOLE
+
 HEAD_TIMEOUT_S: Final = 10.0
 
 
@@ -33,6 +35,11 @@ class Punctual(HttpToolsProtocol):
         """The head is there."""
         self._no_longer_wait()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there, too: whoever reads it need not watch the clock."""
+        super().on_message_complete()
+        self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # ours, beside what ASGI names
 
     def connection_lost(self, exc: Exception | None) -> None:
         """They are gone."""

@@ -38,6 +38,7 @@ _INPUT = re.compile(
     r'kinpay=(\("@method" "@path" "@query" "content-digest"( "idempotency-key")?\)'
     r';created=([1-9][0-9]{8,10});keyid="([0-9a-f]{32})";alg="(hmac-sha256|ecdsa-p256-sha256)";nonce="([A-Za-z0-9_-]{16,64})")'
 )
+_KEPT: Final = frozenset({b"authorization", b"content-digest", b"idempotency-key", b"signature", b"signature-input"})
 _SIGNATURE = re.compile(r"kinpay=:([A-Za-z0-9+/]{86}==):")
 
 
@@ -63,11 +64,15 @@ class RequestParts(msgspec.Struct, frozen=True, gc=False):
     def of(
         cls, method: str, raw_path: bytes, *, query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> RequestParts:
-        """From what an ASGI server gives; repeated headers are joined by a comma, and then fail our strict forms."""
+        """From what an ASGI server gives; only headers on which something depends are kept.
+
+        Repeated ones are joined by a comma, and then fail our strict forms.
+        """
         joined: dict[str, str] = {}
         for name, value in headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-            joined[key] = f"{joined[key]}, {text}" if key in joined else text
+            if (known := name.lower()) in _KEPT:
+                key, text = known.decode("latin-1"), value.decode("latin-1").strip(" \t")
+                joined[key] = f"{joined[key]}, {text}" if key in joined else text
         return cls(method, raw_path.decode("latin-1"), query.decode("latin-1"), joined, body)
 
 

@@ -58,8 +58,9 @@ def test_outside_a_loop_and_at_the_end() -> None:
         log.info("last")
 
     loop = asyncio.new_event_loop()
-    loop.create_task(last())
+    task = loop.create_task(last())
     loop.run_forever()
+    assert task.done()
     loop.close()
     handler.flush()
     assert events(stream) == ["outside", "last"]

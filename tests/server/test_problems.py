@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import io
+import json
 import logging
 import pkgutil
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from fastapi import APIRouter
 import kinpay
 from kinpay.primitives import errors
 from kinpay.primitives.errors import Busy, KeyInFlight, KinpayError, TooMany
+from kinpay.server import journal
 from kinpay.server.problems import WORDS, locale_of, problem_of
 from tests.server.conftest import TOKEN, client_of, small_app
 
@@ -136,12 +140,16 @@ async def test_who_asks_is_known_by_token_and_a_bad_one_is_refused() -> None:
         assert (await client.get("/v1/whoami", headers=both)).json()["code"] == "ambiguous-credentials"
 
 
-async def test_the_access_log_has_the_route_and_ids_but_no_address(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="kinpay.access"):
-        async with client_of(small_app()) as client:
-            await client.post("/v1/providers/secret-code/callback?a=1", content=b"x")
-            await client.get("/v1/nowhere-secret-code")
-    seen = [vars(record) for record in caplog.records if record.name == "kinpay.access"]
+async def test_the_access_log_has_the_route_and_ids_but_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(journal, "_access", [journal.Together(stream)])
+    async with client_of(small_app()) as client:
+        await client.post("/v1/providers/secret-code/callback?a=1", content=b"x")
+        await client.get("/v1/nowhere-secret-code")
+    await asyncio.sleep(0)
+    seen = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {(line["level"], line["from"], line["event"]) for line in seen} == {("info", "kinpay.access", "request")}
+    assert all(len(line["request_id"]) == 32 for line in seen)
     assert [(line["route"], line["status"]) for line in seen] == [("/v1/providers/{account}/callback", 200), ("-", 404)]
     assert "secret-code" not in str(seen)
 

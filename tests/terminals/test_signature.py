@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from http_message_signatures import HTTPMessageSigner, HTTPMessageVerifier, algorithms
+from msgspec import structs
 
 from kinpay.primitives.errors import Invalid, RequestStale, SignatureInvalid
 from kinpay.primitives.sealed import Sealed
@@ -98,7 +98,7 @@ def test_the_server_verifies_what_the_library_signs(algorithm: str, key: str | N
 
 
 def change(name: str, value: Callable[[Any], Any]) -> Callable[[RequestParts], RequestParts]:
-    return lambda parts: dataclasses.replace(parts, **{name: value(getattr(parts, name))})
+    return lambda parts: structs.replace(parts, **{name: value(getattr(parts, name))})
 
 
 def header(name: str, value: Callable[[str], str] | None) -> Callable[[RequestParts], RequestParts]:
@@ -108,7 +108,7 @@ def header(name: str, value: Callable[[str], str] | None) -> Callable[[RequestPa
             del headers[name]
         else:
             headers[name] = value(headers.get(name, ""))
-        return dataclasses.replace(parts, headers=headers)
+        return structs.replace(parts, headers=headers)
 
     return changed
 
@@ -122,7 +122,7 @@ def put(name: str, old: str, new: str) -> Callable[[RequestParts], RequestParts]
 
 
 def body_with_its_digest(parts: RequestParts) -> RequestParts:
-    changed = dataclasses.replace(parts, body=b'{"a":2}')
+    changed = structs.replace(parts, body=b'{"a":2}')
     return header("content-digest", lambda _: content_digest(changed.body))(changed)
 
 
