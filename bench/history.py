@@ -14,8 +14,8 @@ import msgspec
 
 from bench.circles import HOLD_S, World
 from kinpay.charges.charge import ChargeState
+from kinpay.charges.kept import audited
 from kinpay.charges.request import Charge
-from kinpay.charges.store import audited
 from tests.charges.seeds import Family
 
 AMOUNT_MINOR: Final = 100

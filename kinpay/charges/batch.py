@@ -15,11 +15,12 @@ from typing import Final, cast
 
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.decide import Approve, decide
+from kinpay.charges.kept import audited
 from kinpay.charges.repetition import sort_out
 from kinpay.charges.request import Authorized, AuthorizeRequest, Charge, Verdicts, refusal_json
 from kinpay.charges.rules import RulesCache
 from kinpay.charges.standing import CircleStanding, CounterKey, Moment
-from kinpay.charges.store import Loaded, Locked, Uses, Written, audited, claim_and_load, lock_circles, write_batch
+from kinpay.charges.store import Loaded, Locked, Uses, Written, claim_and_load, lock_circles, write_batch
 from kinpay.database.audit import Event, chain
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import Busy, NotFound

@@ -20,19 +20,27 @@ class Punctual(HttpToolsProtocol):
 
     head_timeout_s = HEAD_TIMEOUT_S
     _late: asyncio.TimerHandle | None = None
+    _in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody connects: from now on they are waited for."""
         super().connection_made(transport)
         self._wait()
 
+    def data_received(self, data: bytes) -> None:
+        """They say something. Whoever stops in the middle of a head, or says what begins none, is waited for from now on."""
+        super().data_received(data)
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            self._wait()
+
     def on_message_begin(self) -> None:
         """Another request on the same connection."""
+        self._in_head = True
         super().on_message_begin()
-        self._wait()
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self._in_head = False
         self._no_longer_wait()
         super().on_headers_complete()
 

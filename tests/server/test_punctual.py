@@ -38,7 +38,7 @@ async def port() -> AsyncIterator[int]:
 
 
 async def test_half_a_head_is_not_waited_for(port: int) -> None:
-    for begun in (b"", HEAD):
+    for begun in (b"", HEAD, b"\r\n"):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(begun)
         assert await asyncio.wait_for(reader.read(), 5) == b""
@@ -53,4 +53,13 @@ async def test_requests_are_answered_one_after_the_other_and_only_a_late_one_is_
         await asyncio.sleep(0.5)  # Idle in between: not late.
     writer.write(HEAD)
     assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_an_empty_line_after_an_answer_keeps_no_connection_open(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD + b"\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 204")
+    writer.write(b"\r\n")
+    assert await asyncio.wait_for(reader.read(), 3) == b"", "uvicorn's own patience with idle connections is longer"
     writer.close()
