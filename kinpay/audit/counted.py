@@ -52,8 +52,7 @@ def _counts(counter: Row, charge: Row, facts: Facts) -> bool:
     pool = facts.rows("pool").get(counter["scope_id"])
     if pool is None or pool["payer_id"] != charge["payer_id"]:
         return False
-    first = facts.rows("pool_version").get(f"{counter['scope_id']}/1")
-    if first is not None and first["terms"].get("currency") != charge["currency"]:
+    if not facts.in_currency_of(counter["scope_id"], charge["currency"]):
         return False
     return pool["spender_ids"] is None or charge["spender_id"] in pool["spender_ids"]
 

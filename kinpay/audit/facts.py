@@ -24,6 +24,11 @@ class Facts:
         """The rows of a table."""
         return self.tables[table]
 
+    def in_currency_of(self, pool_id: str, currency: str) -> bool:
+        """Whether a pool counts charges in that currency: its first version's, which no later one changes."""
+        first = self.rows("pool_version").get(f"{pool_id}/1")
+        return first is None or first["terms"].get("currency") == currency
+
 
 # Each statement yields the circle, then the key, then the columns that are compared or looked at.
 _READ: Final[dict[str, Sql]] = {

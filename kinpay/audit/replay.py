@@ -162,8 +162,7 @@ class Replay:
             yield charge.credential_id
         for pool_id, (payer_id, spenders) in self._pools.items():
             covered = payer_id == charge.payer_id and (spenders is None or charge.spender_id in spenders)
-            first = self._facts.rows("pool_version").get(f"{pool_id}/1")
-            if covered and (first is None or first["terms"].get("currency") == charge.currency):
+            if covered and self._facts.in_currency_of(pool_id, charge.currency):
                 yield pool_id
 
     def _add(self, keys: list[tuple[str, str, str, datetime]], used: tuple[int, int], sign: int) -> None:

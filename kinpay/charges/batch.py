@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final, cast
 
 from kinpay.charges.charge import ChargeState
@@ -343,6 +344,6 @@ def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked)
         reference=request.reference,
         refusal=None,
         decided_at=locked.now,
-        hold_expires_at=locked.hold_end(request.hold_s) if approval else None,
+        hold_expires_at=locked.now + timedelta(seconds=request.hold_s) if approval else None,
         finished_at=None,
     )

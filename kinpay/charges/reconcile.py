@@ -13,10 +13,11 @@ from kinpay.charges.books import lock_charge, move_charge, read_debit, write_deb
 from kinpay.charges.charge import ChargeEvent, ChargeState
 from kinpay.charges.refund import send_refund
 from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown
-from kinpay.charges.void import apart, stop_debit
+from kinpay.charges.void import stop_debit
 from kinpay.database.audit import record
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Sql
+from kinpay.primitives.apart import apart
 from kinpay.providers.contract import Adapters, Misconfigured, NotExecuted, NotKnown, ProviderDebit, UnknownOutcome
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from kinpay.charges.standing import (
     Bounds,
     Chosen,
     CircleStanding,
+    CounterMap,
     CredentialStanding,
     MandateStanding,
     Scope,
@@ -111,9 +112,6 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
         pending={(row[0], row[1]) for row in await READ_PENDING.rows(conn, circles=ids)},
     )
     return [_standing(circle, rows) for circle in circles]
-
-
-CounterMap = Mapping[tuple[str, str], tuple[str, Chosen | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,10 +195,12 @@ class Moment:
         return {window: span.start for window, span in self.spans.items()}
 
 
-def bounds_of(
-    terms: Mapping[str, Any], *, scope: Scope, counters: Mapping[tuple[str, str], tuple[str, Chosen | None]]
-) -> Bounds:
-    """Compiles canonical terms. `counters`: (period, filter's canonical JSON) → (counter id, compiled filter)."""
+CounterMap = Mapping[tuple[str, str], tuple[str, Chosen | None]]
+"""(period, filter's canonical JSON) → (counter id, compiled filter)."""
+
+
+def bounds_of(terms: Mapping[str, Any], *, scope: Scope, counters: CounterMap) -> Bounds:
+    """Compiles canonical terms."""
     ceilings = []
     for limit in terms.get("limits", ()):
         window = None if limit["window"] == "per_payment" else Window(limit["window"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -40,14 +40,6 @@ class Locked:
     circles: dict[str, CircleRow]
     heads: dict[str, Head]
     seqs: dict[str, int]
-    _ends: dict[int, datetime] = field(default_factory=dict)
-
-    def hold_end(self, hold_s: int) -> datetime:
-        """When a hold of so many seconds ends, one object for all that last as long."""
-        end = self._ends.get(hold_s)
-        if end is None:
-            end = self._ends[hold_s] = self.now + timedelta(seconds=hold_s)
-        return end
 
 
 async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: bool) -> Locked | None:
@@ -73,7 +65,7 @@ async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: boo
 # rows cost more.
 CLAIM_AND_LOAD = Sql("""
     WITH asked AS (
-        SELECT * FROM unnest(:signers::text::uuid[], string_to_array(:nonces, ',', ''), :principals::text::uuid[],
+        SELECT * FROM unnest(:signers::text::uuid[], string_to_array(:nonces, chr(30), ''), :principals::text::uuid[],
                              :operations::text::text[], string_to_array(:keys, chr(30)), :fingerprints::text::text[],
                              :charges::text::uuid[], :circles::text::uuid[], :codes::text::uuid[], :code_kinds::text::text[],
                              :code_ends::text::timestamptz[], :terminals::text::uuid[])
@@ -138,7 +130,7 @@ async def claim_and_load(
     row = await CLAIM_AND_LOAD.row(
         conn,
         signers=_words([r.signed.signer_id if r.signed else None for r in requests]),
-        nonces=",".join([r.signed.nonce if r.signed else "" for r in requests]),
+        nonces=_texts([r.signed.nonce if r.signed else "" for r in requests]),
         principals=_words([r.key.principal_id for r in requests]),
         operations=_words([r.key.operation for r in requests]),
         keys=_texts([r.key.key for r in requests]),

@@ -5,40 +5,20 @@ Source: semantics.md "Charge"; product.md S2.2.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable
-
 from kinpay.charges.books import lock_charge, rewrite_charge
 from kinpay.charges.charge import ChargeState
-from kinpay.charges.request import Charge
 from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown, void_held
 from kinpay.database.audit import record
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Sql
+from kinpay.primitives.apart import apart
 from kinpay.primitives.errors import WrongState
 from kinpay.providers.contract import Adapters, Misconfigured, NotExecuted, UnknownOutcome
-
-log = logging.getLogger(__name__)
 
 OPEN_DEBIT = Sql("""
     SELECT d.id FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id
     WHERE cd.charge_id = :charge_id AND d.state = 'submitted' ORDER BY d.created_at DESC LIMIT 1
 """)
-
-
-async def void_charge(db: Database, adapters: Adapters, charge_id: str, *, actor_id: str) -> Charge:
-    """Gives a charge up; returns it as it is afterwards.
-
-    Held: released at once. At the provider: the order is closed there, and whatever it comes to in the end, the money
-    is not kept (a success is refunded). Raises: NotFound; WrongState once it has ended otherwise.
-    """
-    async with db.transaction() as conn:
-        debit_id = await ask_void(conn, charge_id, actor_id=actor_id)
-    if debit_id is not None:
-        await stop_debit(db, adapters, debit_id)
-    async with db.transaction() as conn:
-        _, charge = await lock_charge(conn, charge_id)
-    return charge
 
 
 async def ask_void(conn: Connection, charge_id: str, *, actor_id: str) -> str | None:
@@ -100,11 +80,3 @@ async def _void_if_run_out(db: Database, charge_id: str) -> None:
         now = await database_now(conn)
         if charge.state is ChargeState.HELD and charge.hold_expires_at is not None and charge.hold_expires_at < now:
             await void_held(conn, circle, charge, reason="hold_ran_out", now=now)
-
-
-async def apart(work: Awaitable[None], subject_id: str) -> None:
-    """Does one of many things that are due, so that one that goes wrong holds up none of those behind it; it stays due."""
-    try:
-        await work
-    except Exception as error:
-        log.error("due, and failed", extra={"subject_id": subject_id, "error": type(error).__name__}, exc_info=error)

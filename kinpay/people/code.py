@@ -85,10 +85,14 @@ RECENT_OF_PERSON = Sql("""
 
 async def cap_sign_ins(conn: Connection, ref: str, *, now: datetime) -> None:
     """Raises: TooMany, with `retry_after_s`, when too many codes were asked for that account name lately."""
+    await _cap_account(conn, ref, SIGN_IN_CAPS, now=now)
+
+
+async def _cap_account(conn: Connection, ref: str, caps: tuple[Cap, ...], *, now: datetime) -> None:
     bounds = {"first": ref + "0" * 16, "last": ref + "f" * 16}
-    longest = max(cap.within for cap in SIGN_IN_CAPS)
-    rows = await RECENT_OF_ACCOUNT.rows(conn, **bounds, since=now - longest, most=max(cap.most for cap in SIGN_IN_CAPS))
-    _refuse_above([row["created_at"] for row in rows], SIGN_IN_CAPS, now=now)
+    longest = max(cap.within for cap in caps)
+    rows = await RECENT_OF_ACCOUNT.rows(conn, **bounds, since=now - longest, most=max(cap.most for cap in caps))
+    _refuse_above([row["created_at"] for row in rows], caps, now=now)
 
 
 async def cap_proofs(conn: Connection, person_id: str, *, now: datetime) -> None:
@@ -154,19 +158,13 @@ async def may_send_to_stranger(conn: Connection, keys: ServerKeys, *, operator_i
     """
     ref = account_ref(keys, operator_id, f"/{address}")
     await lock_name(conn, ref)
-    rows = await RECENT_OF_ACCOUNT.rows(
-        conn,
-        first=ref + "0" * 16,
-        last=ref + "f" * 16,
-        since=now - max(cap.within for cap in STRANGE_ADDRESS_CAPS),
-        most=max(cap.most for cap in STRANGE_ADDRESS_CAPS),
-    )
-    await keep_code(conn, keys, code_id=sign_in_code_id(ref), person_id=None, content_hash=None, now=now)
     try:
-        _refuse_above([row["created_at"] for row in rows], STRANGE_ADDRESS_CAPS, now=now)
+        await _cap_account(conn, ref, STRANGE_ADDRESS_CAPS, now=now)
+        may_send = True
     except TooMany:
-        return False
-    return True
+        may_send = False
+    await keep_code(conn, keys, code_id=sign_in_code_id(ref), person_id=None, content_hash=None, now=now)
+    return may_send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

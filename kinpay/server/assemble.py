@@ -31,7 +31,7 @@ from kinpay.people.prune import prune
 from kinpay.people.routes import router as people_routes
 from kinpay.people.sign_in import authenticate_person
 from kinpay.primitives.actor import Actor
-from kinpay.primitives.errors import KinpayError
+from kinpay.primitives.apart import apart
 from kinpay.registrations.authorize import carry_agreement
 from kinpay.registrations.captured import command_finished
 from kinpay.registrations.expire import expire_provisional, expire_registrations
@@ -162,11 +162,7 @@ def errands(house: House) -> Sequence[Errand]:
         async with db.connection() as conn:
             due = await due_agreements(conn, limit=AGREEMENTS_AT_ONCE)
         for agreement_id in due:
-            # One that fails in a way nobody foresaw keeps no other from being asked about.
-            try:
-                await refresh_agreement(db, providers, agreement_id, public_url=house.public_url)
-            except KinpayError as error:
-                log.error("agreement not asked about", extra={"agreement": agreement_id, "error": type(error).__name__})
+            await apart(refresh_agreement(db, providers, agreement_id, public_url=house.public_url), agreement_id)
 
     async def stray_keys() -> None:
         async with db.connection() as conn:

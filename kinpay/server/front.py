@@ -30,7 +30,6 @@ class Front:
         """`https`: whether people reach this server over TLS, so that it may be told to their browsers."""
         self._app = app
         self._safety = _SAFETY + (_HTTPS if https else [])
-        self._names = frozenset(name for name, _ in self._safety)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers. Re-raises only what went wrong after an answer had begun, so that the connection is cut."""
@@ -62,10 +61,7 @@ class Front:
     def _headers(self, scope: Scope, given: Headers, request_id: str) -> Headers:
         """`given`, and those of ours that it does not set itself: a page brings its own policy."""
         names = {name.lower() for name, _ in given}
-        safety = self._safety
-        if not self._names.isdisjoint(names):
-            safety = [item for item in safety if item[0] not in names]
-        headers = [*given, *safety, (b"x-request-id", request_id.encode())]
+        headers = [*given, *(item for item in self._safety if item[0] not in names), (b"x-request-id", request_id.encode())]
         if scope["state"].get("replayed") and b"idempotency-replayed" not in names:
             headers.append((b"idempotency-replayed", b"true"))
         return headers

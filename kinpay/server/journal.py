@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -30,9 +31,7 @@ class JsonLines(logging.Formatter):
             "from": record.name,
             "event": record.getMessage(),
         }
-        more = vars(record)
-        for name in more.keys() - _STANDARD:
-            line[name] = more[name]
+        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = type(record.exc_info[1]).__name__
             line["at_code"] = where(record.exc_info[1])
@@ -50,6 +49,7 @@ class Together(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lines: list[str] = []
+        self._taking = threading.RLock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Takes the line."""
@@ -62,7 +62,8 @@ class Together(logging.StreamHandler[TextIO]):
 
     def take(self, line: str, *, at_once: bool = False) -> None:
         """Takes a line that is worded already, with its end."""
-        self._lines.append(line)
+        with self._taking:  # Another thread may be writing: what is added to the lines it took would be lost.
+            self._lines.append(line)
         loop = None if at_once else _turning()
         if loop is None:
             self.flush()
@@ -71,7 +72,7 @@ class Together(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         """Writes what was taken so far."""
-        with self.lock or contextlib.nullcontext():
+        with self._taking:
             lines, self._lines = self._lines, []
             with contextlib.suppress(OSError, ValueError):  # Where the stream is gone there is nobody left to tell.
                 self.stream.write("".join(lines))
@@ -115,9 +116,6 @@ def note_request(*, method: str, route: str, status: int, ms: float, request_id:
 
 def open_journal(level: str, stream: TextIO | None = None) -> None:
     """Sends everything that is logged in this process, at `level` or above, to `stream` (standard error) as JSON lines."""
-    # Nobody reads from which line, thread or process a record came; finding out takes longer than writing it.
-    logging._srcfile = None  # as the manual of `logging` has it
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = Together(stream or sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()

@@ -17,9 +17,9 @@ from kinpay.mandates.change_terms import change_terms
 from kinpay.mandates.pool import change_pool, end_pool, make_pool
 from kinpay.mandates.terms import Terms
 from kinpay.mandates.zone import change_time_zone
-from kinpay.primitives.ids import new_id
 from tests.audit import story as stories
 from tests.audit.story import Story
+from tests.charges.household import proof_of
 from tests.conftest import set_clock
 
 ZONES = ("Asia/Shanghai", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Australia/Lord_Howe")
@@ -40,24 +40,13 @@ def terms(dice: random.Random, *, pool: bool = False) -> Terms:
     )
 
 
-async def proof(conn: Any, person_id: str) -> str:
-    """A verified proof, not used up yet."""
-    proof_id, now = new_id(), await conn.fetchval("SELECT kinpay_now()")
-    await conn.execute(
-        "INSERT INTO one_time_code (id, person_id, purpose, content_hash, code_hash, created_at, expires_at)"
-        " VALUES ($1, $2, 'proof', 'x', 'x', $3, $4)",
-        proof_id, person_id, now, now + timedelta(days=900),
-    )  # fmt: skip
-    return proof_id
-
-
 async def change_something(story: Story, dice: random.Random, pools: list[tuple[str, str]]) -> None:
     """Terms, zone or a pool."""
     family = dice.choice(story.families)
     payer_id = family.payer_id
     async with story.db.transaction() as conn:
         await conn.execute("SELECT FROM circle WHERE id = $1 FOR UPDATE", family.circle_id)
-        proof_id = await proof(conn, payer_id)
+        proof_id = await proof_of(conn, payer_id)
         what = dice.random()
         if what < 0.3:
             await change_terms(
@@ -82,11 +71,11 @@ async def change_something(story: Story, dice: random.Random, pools: list[tuple[
             pool_id, payer_id = dice.choice(pools)
             await change_pool(
                 conn, pool_id=pool_id, payer_id=payer_id, name="x", terms=terms(dice, pool=True), spender_ids=None,
-                proof_id=await proof(conn, payer_id), if_version=None,
+                proof_id=await proof_of(conn, payer_id), if_version=None,
             )  # fmt: skip
         else:
             pool_id, payer_id = pools.pop(dice.randrange(len(pools)))
-            await end_pool(conn, pool_id=pool_id, payer_id=payer_id, proof_id=await proof(conn, payer_id))
+            await end_pool(conn, pool_id=pool_id, payer_id=payer_id, proof_id=await proof_of(conn, payer_id))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from kinpay.charges.batch import Batcher
+from kinpay.charges.books import lock_charge
 from kinpay.charges.charge import Method
 from kinpay.charges.decide import Order
 from kinpay.charges.request import AuthorizeRequest, Charge
 from kinpay.charges.store import read_charges
+from kinpay.charges.void import ask_void, stop_debit
 from kinpay.database.idempotency import RequestKey
 from kinpay.database.pool import Database, database_now
+from kinpay.database.sql import Connection
 from kinpay.mandates.change_terms import change_terms
 from kinpay.mandates.credential import ensure_phone, issue_card
 from kinpay.mandates.grant import activate, propose
@@ -23,7 +26,7 @@ from kinpay.mandates.terms import Terms
 from kinpay.people.store import add_member
 from kinpay.primitives.ids import new_id
 from kinpay.primitives.server_keys import ServerKeys
-from kinpay.providers.contract import AgreementState, ProviderAgreement
+from kinpay.providers.contract import Adapters, AgreementState, ProviderAgreement
 from kinpay.terminals.codes import Codes
 from tests.charges.seeds import Shop, found_families, open_shop
 
@@ -52,6 +55,28 @@ def told(agreement_id: str, state: AgreementState = AgreementState.ACTIVE) -> Pr
         payer_account_id="account-1",
         ended_by="payer" if state is AgreementState.ENDED else None,
     )
+
+
+async def proof_of(conn: Connection, person_id: str) -> str:
+    """A verified proof, not used up yet."""
+    proof_id = new_id()
+    await conn.execute(
+        "INSERT INTO one_time_code (id, person_id, purpose, content_hash, code_hash, created_at, expires_at)"
+        " VALUES ($1, $2, 'proof', '\\x00', '\\x00', kinpay_now(), kinpay_now() + interval '900 days')",
+        proof_id, person_id,
+    )  # fmt: skip
+    return proof_id
+
+
+async def session_of(conn: Connection, terminal_id: str) -> str:
+    """A terminal's session, good for a day."""
+    session_id = new_id()
+    await conn.execute(
+        "INSERT INTO terminal_session (id, terminal_id, hmac_key, created_at, expires_at)"
+        " VALUES ($1, $2, '\\x00', kinpay_now(), kinpay_now() + interval '1 day')",
+        session_id, terminal_id,
+    )  # fmt: skip
+    return session_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +122,22 @@ class Household:
         self.agreements.append(agreement_id)
         return agreement_id
 
+    async def _newcomer(self, conn: Connection, role: str, *, born: str) -> str:
+        """Somebody who joins the circle; returns their id."""
+        person_id, now = new_id(), await database_now(conn)
+        await conn.execute(
+            "INSERT INTO person (id, operator_id, account, display_name, locale, birth_date, state, created_at)"
+            " VALUES ($1, $2, $3, 'Person', 'zh', $4::text::date, 'active', $5)",
+            person_id, self.shop.operator_id, f"{role}{person_id}", born, now,
+        )  # fmt: skip
+        await conn.execute("SELECT 1 FROM circle WHERE id = $1 FOR UPDATE", self.circle_id)
+        await add_member(conn, self.circle_id, person_id, role, now)
+        return person_id
+
     async def another_payer(self) -> Household:
         """The same circle as another payer of it sees it: they have agreements, mandates and pools of their own."""
-        person_id = new_id()
         async with self.db.transaction() as conn:
-            now = await database_now(conn)
-            await conn.execute(
-                "INSERT INTO person (id, operator_id, account, display_name, locale, birth_date, state, created_at)"
-                " VALUES ($1, $2, $3, 'Person', 'zh', '1980-01-01', 'active', $4)",
-                person_id, self.shop.operator_id, f"q{person_id}", now,
-            )  # fmt: skip
-            await conn.execute("SELECT 1 FROM circle WHERE id = $1 FOR UPDATE", self.circle_id)
-            await add_member(conn, self.circle_id, person_id, "payer", now)
+            person_id = await self._newcomer(conn, "payer", born="1980-01-01")
         return replace(self, payer_id=person_id, agreements=[], pools=[], spenders=list(self.spenders), cards=dict(self.cards))
 
     async def end_agreement(self, agreement_id: str) -> None:
@@ -120,17 +149,9 @@ class Household:
 
     async def add_spender(self, written: dict[str, Any]) -> Spender:
         """Another spender, with a phone and a mandate over `written`, funded by every agreement there is."""
-        person_id = new_id()
         async with self.db.transaction() as conn:
-            now = await database_now(conn)
-            await conn.execute(
-                "INSERT INTO person (id, operator_id, account, display_name, locale, birth_date, state, created_at)"
-                " VALUES ($1, $2, $3, 'Person', 'zh', '2015-01-01', 'active', $4)",
-                person_id, self.shop.operator_id, f"s{person_id}", now,
-            )  # fmt: skip
-            await conn.execute("SELECT 1 FROM circle WHERE id = $1 FOR UPDATE", self.circle_id)
-            await add_member(conn, self.circle_id, person_id, "spender", now)
-            phone = await ensure_phone(conn, circle_id=self.circle_id, person_id=person_id, now=now)
+            person_id = await self._newcomer(conn, "spender", born="2015-01-01")
+            phone = await ensure_phone(conn, circle_id=self.circle_id, person_id=person_id, now=await database_now(conn))
         mandate_id = await self.grant(person_id, written)
         spender = Spender(person_id, phone, mandate_id)
         self.spenders.append(spender)
@@ -189,13 +210,8 @@ class Household:
 
     async def end_pool(self, pool_id: str) -> None:
         """Ends a pool, with a proof of the payer."""
-        proof_id = new_id()
         async with self.db.transaction() as conn:
-            await conn.execute(
-                "INSERT INTO one_time_code (id, person_id, purpose, content_hash, code_hash, created_at, expires_at)"
-                " VALUES ($1, $2, 'proof', '\\x00', '\\x00', kinpay_now(), kinpay_now() + interval '5 minutes')",
-                proof_id, self.payer_id,
-            )  # fmt: skip
+            proof_id = await proof_of(conn, self.payer_id)
             await end_pool(conn, pool_id=pool_id, payer_id=self.payer_id, proof_id=proof_id)
         self.pools.remove(pool_id)
 
@@ -272,3 +288,14 @@ async def shop_of(db: Database) -> Shop:
     """A shop."""
     async with db.transaction() as conn:
         return await open_shop(conn, await database_now(conn))
+
+
+async def void_charge(db: Database, adapters: Adapters, charge_id: str, *, actor_id: str) -> Charge:
+    """Gives a charge up as the void route does: asked, then stopped at the provider; returns what it came to."""
+    async with db.transaction() as conn:
+        debit_id = await ask_void(conn, charge_id, actor_id=actor_id)
+    if debit_id is not None:
+        await stop_debit(db, adapters, debit_id)
+    async with db.transaction() as conn:
+        _, charge = await lock_charge(conn, charge_id)
+    return charge

@@ -10,10 +10,9 @@ import pytest
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.reconcile import reconcile_debits, reconcile_refunds, retry_arrears
 from kinpay.charges.refund import refund_charge, send_refund
-from kinpay.charges.void import void_charge
 from kinpay_sandbox.remote import FaultKind, Form
 from tests.charges.bank import AtBank, at_bank, bank, control, ear
-from tests.charges.household import limit, terms
+from tests.charges.household import limit, terms, void_charge
 
 __all__ = ["at_bank", "bank", "control", "ear"]
 

@@ -28,7 +28,7 @@ from kinpay.primitives.errors import (
 )
 from kinpay.primitives.ids import new_id
 from tests.charges.campaign import campaign
-from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.household import Household, found, limit, session_of, shop_of, terms
 from tests.charges.looping import Looping
 from tests.charges.seeds import Shop
 from tests.conftest import set_clock
@@ -153,14 +153,9 @@ def _varied(wish: Wish, kind: str, before: Sequence[Wish], draw: st.DrawFn) -> W
 
 
 async def _copy(db: Database, shop: Shop) -> Copy:
-    session_id = new_id()
     async with db.transaction() as conn:
         await set_clock(conn, NOON)
-        await conn.execute(
-            "INSERT INTO terminal_session (id, terminal_id, hmac_key, created_at, expires_at)"
-            " VALUES ($1, $2, '\\x00', kinpay_now(), kinpay_now() + interval '1 day')",
-            session_id, shop.terminal_id,
-        )  # fmt: skip
+        session_id = await session_of(conn, shop.terminal_id)
     tight = terms(limit(60), limit(3, metric="count"), limit(20, "week", mccs=["7995"]))
     plain, pooled = await found(db, shop, tight, count=2)
     (loose,) = await found(db, shop, terms(limit(90, "month")))

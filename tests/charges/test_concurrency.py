@@ -15,12 +15,11 @@ from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Authorized, AuthorizeRequest
 from kinpay.charges.submit import commit_debit
-from kinpay.charges.void import void_charge
 from kinpay.database.pool import Database, database_now
 from kinpay.mandates.end_mandate import end_mandate, pause_mandate
 from kinpay.people.lock import lock_circle
 from kinpay.primitives.errors import KeyReused
-from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.household import Household, found, limit, shop_of, terms, void_charge
 from tests.charges.lossy import LossyWire
 from tests.charges.scripted import ScriptedBank
 

@@ -24,13 +24,13 @@ from kinpay.charges.request import Charge
 from kinpay.charges.settle import settle_debit
 from kinpay.charges.store import CHARGE_COLUMNS, charge_of
 from kinpay.charges.submit import capture_charge, drive
-from kinpay.charges.void import void_charge, void_run_out
+from kinpay.charges.void import void_run_out
 from kinpay.database.pool import database_now
 from kinpay.primitives.errors import WrongState
 from kinpay.providers.contract import DebitState
 from tests.charges.books_right import ledger_is_right, provider_was_believed, sums_are_right
 from tests.charges.campaign import campaign
-from tests.charges.household import Spender, found, limit, shop_of, terms
+from tests.charges.household import Spender, found, limit, shop_of, terms, void_charge
 from tests.charges.looping import Looping
 from tests.charges.oracle import Allowed, Asked, Card, Funding, Made, Shared, World, passes, window_of
 from tests.charges.scripted import STEPS, ScriptedBank, Step

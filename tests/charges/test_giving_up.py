@@ -17,13 +17,13 @@ from kinpay.charges.charge import ChargeState
 from kinpay.charges.reconcile import reconcile_debits, reconcile_refunds
 from kinpay.charges.routes import router
 from kinpay.charges.submit import capture_charge
-from kinpay.charges.void import ask_void, void_charge, void_run_out
+from kinpay.charges.void import ask_void, void_run_out
 from kinpay.database.pool import Database, database_now
 from kinpay.primitives.actor import Actor, ActorKind
 from kinpay.primitives.errors import KeyReused, WrongState
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.providers.contract import DebitRequest, DebitState, ProviderDebit
-from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.household import Household, found, limit, shop_of, terms, void_charge
 from tests.charges.scripted import ScriptedBank
 from tests.conftest import set_clock
 

@@ -16,9 +16,8 @@ from kinpay.charges.settle import settle_debit
 from kinpay.charges.submit import capture_charge
 from kinpay.database.pool import Database
 from kinpay.mandates.zone import change_time_zone
-from kinpay.primitives.ids import new_id
 from kinpay.providers.contract import DebitState
-from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.household import Household, found, limit, proof_of, shop_of, terms
 from tests.charges.scripted import ScriptedBank
 from tests.conftest import set_clock
 
@@ -27,13 +26,8 @@ NOON = datetime(2026, 3, 4, 4, tzinfo=UTC)
 
 
 async def _move(home: Household, time_zone: str) -> None:
-    proof_id = new_id()
     async with home.db.transaction() as conn:
-        await conn.execute(
-            "INSERT INTO one_time_code (id, person_id, purpose, content_hash, code_hash, created_at, expires_at)"
-            " VALUES ($1, $2, 'proof', '\\x00', '\\x00', kinpay_now(), kinpay_now() + interval '5 minutes')",
-            proof_id, home.payer_id,
-        )  # fmt: skip
+        proof_id = await proof_of(conn, home.payer_id)
         await change_time_zone(conn, circle_id=home.circle_id, payer_id=home.payer_id, time_zone=time_zone, proof_id=proof_id)
 
 

@@ -11,7 +11,7 @@ from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Burn, Signed
 from kinpay.database.pool import Database, database_now
 from kinpay.primitives.ids import new_id
-from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.household import Household, found, limit, session_of, shop_of, terms
 
 HOT = [
     "audit_event",
@@ -62,14 +62,8 @@ async def buy_twenty(db: Database, homes: list[Household], session_id: str) -> N
 async def test_no_hot_statement_reads_a_whole_table(db: Database, database_url: str, by_index: bool) -> None:
     shop = await shop_of(db)
     homes = await found(db, shop, terms(limit(100_000), limit(100_000, "month")), count=5)
-    session_id = new_id()
     async with db.connection() as conn:
-        await conn.execute(
-            "INSERT INTO terminal_session (id, terminal_id, hmac_key, created_at, expires_at)"
-            " VALUES ($1, $2, '', kinpay_now(), kinpay_now() + interval '1 hour')",
-            session_id,
-            shop.terminal_id,
-        )
+        session_id = await session_of(conn, shop.terminal_id)
         await conn.execute("ANALYZE")
     before = await read_too_much(db)
     tills = await Database.open(database_url, max_connections=CONNECTIONS, by_index=by_index)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState
-from kinpay.charges.void import void_charge
 from kinpay.database.pool import Database, database_now
 from kinpay.mandates.sign_agreement import begin, learn_agreement
-from tests.charges.household import Household, found, limit, shop_of, terms, told
+from tests.charges.household import Household, found, limit, shop_of, terms, told, void_charge
 from tests.charges.scripted import ScriptedBank
 
 

@@ -13,10 +13,9 @@ from kinpay.charges.refund import refund_charge, send_refund
 from kinpay.charges.request import Charge
 from kinpay.charges.settle import settle_debit
 from kinpay.charges.submit import capture_charge, commit_debit
-from kinpay.charges.void import void_charge
 from kinpay.database.pool import Database
 from kinpay.providers.contract import DebitState
-from tests.charges.household import Household, found, limit, shop_of, terms
+from tests.charges.household import Household, found, limit, shop_of, terms, void_charge
 from tests.charges.scripted import ScriptedBank, Step
 
 

@@ -12,6 +12,16 @@ from kinpay.worker.listen import Listener
 from kinpay.worker.schedule import Errand, Schedule, attempt
 
 
+async def run_until(event: asyncio.Event, db: Database, errands: list[Errand]) -> None:
+    """Runs the errands over and over until `event` is set."""
+    schedule = Schedule(db, errands, jitter=lambda: 0.0)
+    running = asyncio.create_task(schedule.run())
+    async with asyncio.timeout(20):
+        await event.wait()
+    schedule.stop()
+    await running
+
+
 async def test_an_errand_that_fails_comes_again_and_stops_no_other(db: Database) -> None:
     counts = {"bad": 0, "good": 0}
     enough = asyncio.Event()
@@ -29,12 +39,7 @@ async def test_an_errand_that_fails_comes_again_and_stops_no_other(db: Database)
         count("good")
 
     errands = [Errand(name="bad", every_s=0.02, run=bad), Errand(name="good", every_s=0.02, run=good)]
-    schedule = Schedule(db, errands, jitter=lambda: 0.0)
-    running = asyncio.create_task(schedule.run())
-    async with asyncio.timeout(10):
-        await enough.wait()
-    schedule.stop()
-    await running
+    await run_until(enough, db, errands)
 
 
 async def test_an_errand_is_run_by_one_process_at_a_time(db: Database) -> None:
@@ -68,12 +73,7 @@ async def test_many_errands_share_a_small_pool(database_url: str) -> None:
             everybody.set()
 
     errands = [Errand(name=f"errand {at}", every_s=0.02, run=partial(work, str(at))) for at in range(13)]
-    schedule = Schedule(db, errands, jitter=lambda: 0.0)
-    running = asyncio.create_task(schedule.run())
-    async with asyncio.timeout(20):
-        await everybody.wait()
-    schedule.stop()
-    await running
+    await run_until(everybody, db, errands)
     await db.close()
 
 

@@ -43,10 +43,7 @@ def _language() -> Lang:
 
 def _demo(asked: argparse.Namespace, settings: Settings) -> int:
     """0: everything held; 1: something did not, and what is said; 130: interrupted before the end."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # Said also of Ctrl-C: whoever starts us in the background ignores it for us.
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, too: whoever starts us in the background ignores it for us.
         signal.signal(number, signal.default_int_handler)
     teller = Teller(asked.lang)
     teller.title(
