@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from kinpay.database.audit import Event, Head, Link, chain, write_links
-from kinpay.mandates.terms import filter_hash, terms_hash
+from kinpay.mandates.limit import filter_hash
+from kinpay.mandates.terms import terms_hash
 from kinpay.primitives.ids import new_id
 from kinpay_client.signing import TerminalKey, point_of
 from tests.charges.seeds import EIGHT_LIMITS, Family, Shop, found_families, open_shop

@@ -10,7 +10,7 @@ from bench.drive import drive
 from bench.ground import Ground
 from kinpay.charges.batch import CONNECTIONS, Batcher
 from kinpay.charges.charge import ChargeState, Method
-from kinpay.charges.decide import Order
+from kinpay.charges.order import Order
 from kinpay.charges.request import AuthorizeRequest
 from kinpay.charges.rules import RulesCache
 from kinpay.charges.store import lock_circles
@@ -86,7 +86,16 @@ class InProcess:
             operator_id=shop.operator_id,
             terminal_id=shop.terminal_id,
             hold_s=HOLD_S,
-            order=Order(100, "CNY", shop.merchant_id, shop.mcc, family.spender_id, family.credential_id, "pay_code"),
+            order=Order(
+                100,
+                "CNY",
+                shop.merchant_id,
+                shop.mcc,
+                family.spender_id,
+                family.credential_id,
+                "pay_code",
+                shop.terminal_id,
+            ),
             method=Method.PAY_CODE,
             capture=False,
         )

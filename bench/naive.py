@@ -33,8 +33,8 @@ from bench.naive_tables import (
 )
 from kinpay.charges.charge import COUNTING
 from kinpay.database.audit import Event, Head, chain
-from kinpay.primitives.clock import Window, window_around
 from kinpay.primitives.ids import new_id
+from kinpay.primitives.period import window_around
 from tests.charges.seeds import Family
 
 PARTY = "naive ORM"
@@ -143,7 +143,7 @@ class Naive:
                 if not limit.get("at_least", 0) <= amount_minor <= limit.get("at_most", amount_minor):
                     broken.append(limit)
                 continue
-            span = window_around(now, Window(limit["window"]), circle.time_zone)
+            span = window_around(now, limit["window"], circle.time_zone)
             counts = limit["metric"] == "count"
             query = select(func.count() if counts else func.coalesce(func.sum(Charge.amount_minor), 0)).where(
                 Charge.circle_id == circle.id,

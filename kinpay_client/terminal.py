@@ -158,13 +158,17 @@ class Terminal:
         capture: bool = True,
         pin: str | None = None,
         reference: str | None = None,
+        items: list[dict[str, Any]] | None = None,
         key: str | None = None,
     ) -> Answer:
-        """Charges what was presented (`{"code": …}`); `capture=False` only reserves. Give `key` to go on after a restart."""
+        """Charges what was presented (`{"code": …}`); `capture=False` only reserves. Give `key` to go on after a restart.
+
+        `items`: the receipt's lines (`code`, `amount_minor`, `quantity`), which together come to the amount.
+        """
         content: dict[str, Any] = {
             "presented": presented, "amount_minor": amount_minor, "currency": currency, "capture": capture,
         }  # fmt: skip
-        content |= {name: value for name, value in (("pin", pin), ("reference", reference)) if value is not None}
+        content |= {name: value for name, value in (("pin", pin), ("reference", reference), ("items", items)) if value}
         return await self._keyed("/v1/charges", content, key)
 
     async def charge_state(self, charge_id: str) -> Answer:

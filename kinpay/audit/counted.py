@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any, Final
 
 from kinpay.audit.facts import Facts, Row
 from kinpay.audit.findings import Findings
-from kinpay.primitives.clock import Window, window_around
 from kinpay.primitives.errors import Invalid
+from kinpay.primitives.period import period_named, window_around
 
 PROJECTION: Final = "I4 projection"
 WINDOW: Final = "I22 window_tz"
@@ -19,10 +20,21 @@ WINDOW: Final = "I22 window_tz"
 COUNTING: Final = frozenset({"held", "submitted", "succeeded", "arrears"})
 
 
-def fits(chosen: dict[str, Any], merchant_id: str, mcc: str) -> bool:
-    """Whether a payment to that merchant, of that category, is one that a filter selects."""
-    payees, mccs = chosen.get("payees"), chosen.get("mccs")
-    return (not payees or merchant_id in payees) and (not mccs or mcc in mccs)
+def selects(chosen: Mapping[str, Any], charge: Mapping[str, Any] | Row) -> bool:
+    """Whether a charge is one that a filter selects; by items also where the till told none."""
+    for name, value in (("payees", "merchant_id"), ("mccs", "mcc"), ("methods", "method"), ("terminals", "terminal_id")):
+        if chosen.get(name) and charge[value] not in chosen[name]:
+            return False
+    items = charge["items"]
+    return not chosen.get("items") or not items or any(item["code"] in chosen["items"] for item in items)
+
+
+def part_minor(chosen: Mapping[str, Any], charge: Mapping[str, Any] | Row, whole_minor: int) -> int:
+    """How much of `whole_minor` a filter that selects the charge counts: by items, at most what those cost."""
+    items = charge["items"]
+    if not chosen.get("items") or not items:
+        return whole_minor
+    return min(whole_minor, sum(int(item["amount_minor"]) for item in items if item["code"] in chosen["items"]))
 
 
 def check_usage(facts: Facts, findings: Findings) -> None:
@@ -32,8 +44,12 @@ def check_usage(facts: Facts, findings: Findings) -> None:
     for key, row in facts.rows("usage").items():
         by_counter[row["counter_id"]].append((key, row))
     for counter_id, counter in facts.rows("counter").items():
-        counted = [c for c in charges if _counts(counter, c, facts)]
+        counted = [(c, _counted_minor(counter, c)) for c in charges if _counts(counter, c, facts)]
         windows = by_counter.pop(counter_id, [])
+        trailing = period_named(counter["period"]).trailing
+        if trailing is not None:
+            _compare_trail(counter_id, windows, counted, trailing, facts, findings)
+            continue
         _compare_windows(counter_id, windows, counted, findings)
         for key, row in windows:
             _check_window(key, row, counter["period"], facts, findings)
@@ -43,7 +59,7 @@ def check_usage(facts: Facts, findings: Findings) -> None:
 
 
 def _counts(counter: Row, charge: Row, facts: Facts) -> bool:
-    if not fits(counter["filter"], charge["merchant_id"], charge["mcc"]):
+    if not selects(counter["filter"], charge):
         return False
     if counter["scope"] == "mandate":
         return bool(charge["mandate_id"] == counter["scope_id"])
@@ -57,27 +73,60 @@ def _counts(counter: Row, charge: Row, facts: Facts) -> bool:
     return pool["spender_ids"] is None or charge["spender_id"] in pool["spender_ids"]
 
 
-def net_minor(charge: Row) -> int:
-    """What a counting charge uses: what it captured, or holds, less what was given back."""
+def _counted_minor(counter: Row, charge: Row) -> int:
+    """What a counting charge comes to: what it captured, or holds, less what was given back unless that is kept."""
     captured = charge["captured_minor"]
-    return int(charge["amount_minor"] if captured is None else captured) - int(charge["refunded_minor"])
+    whole = int(charge["amount_minor"] if captured is None else captured)
+    if counter["refunds"] != "keep":
+        whole -= int(charge["refunded_minor"])
+    return part_minor(counter["filter"], charge, whole)
 
 
-def _compare_windows(counter_id: str, windows: list[tuple[str, Row]], counted: list[Row], findings: Findings) -> None:
-    moments = [charge["decided_at"] for charge in counted]
-    sums = [0, *accumulate(net_minor(charge) for charge in counted)]
+def _compare_windows(
+    counter_id: str, windows: list[tuple[str, Row]], counted: list[tuple[Row, int]], findings: Findings
+) -> None:
+    moments = [charge["decided_at"] for charge, _ in counted]
+    sums = [0, *accumulate(minor for _, minor in counted)]
     covered = [False] * len(counted)
     for key, row in windows:
         low, high = bisect_left(moments, row["window_start"]), bisect_left(moments, row["window_end"])
         covered[low:high] = [True] * (high - low)
-        amount, count = sums[high] - sums[low], high - low
-        if (row["amount_minor"], row["count"]) != (amount, count):
-            said = f"{row['amount_minor']} in {row['count']} payments; its charges come to {amount} in {count}"
-            findings.add(PROJECTION, "usage", key.split("/"), f"says {said}")
-    for charge, found in zip(counted, covered, strict=True):
+        _compare(key, row, sums[high] - sums[low], high - low, findings)
+    for (charge, _), found in zip(counted, covered, strict=True):
         if not found:
             moment = charge["decided_at"].isoformat()
             findings.add(PROJECTION, "usage", (counter_id, charge["key"]), f"no window counts this charge of {moment}")
+
+
+def _compare(key: str, row: Row, amount: int, count: int, findings: Findings) -> None:
+    if (row["amount_minor"], row["count"]) != (amount, count):
+        said = f"{row['amount_minor']} in {row['count']} payments; its charges come to {amount} in {count}"
+        findings.add(PROJECTION, "usage", key.split("/"), f"says {said}")
+
+
+def _compare_trail(
+    counter_id: str,
+    uses: list[tuple[str, Row]],
+    counted: list[tuple[Row, int]],
+    trailing: timedelta,
+    facts: Facts,
+    findings: Findings,
+) -> None:
+    """Every moment at which something was used has its row, for as long as it may be in a window; older ones may be gone."""
+    sums: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
+    for charge, minor in counted:
+        sums[charge["decided_at"]][0] += minor
+        sums[charge["decided_at"]][1] += 1
+    for key, row in uses:
+        if row["window_end"] != row["window_start"] + trailing:
+            findings.add(
+                WINDOW, "usage", key.split("/"), f"from {row['window_start']} to {row['window_end']} is not {trailing}"
+            )
+        amount, count = sums.pop(row["window_start"], (0, 0))
+        _compare(key, row, amount, count, findings)
+    for moment in sums:
+        if moment + trailing > facts.now:
+            findings.add(PROJECTION, "usage", (counter_id, moment.isoformat()), "nothing counts what was used at this moment")
 
 
 def _check_window(key: str, row: Row, period: str, facts: Facts, findings: Findings) -> None:
@@ -94,7 +143,7 @@ def _check_window(key: str, row: Row, period: str, facts: Facts, findings: Findi
 
 def _is_calendar(start: datetime, end: datetime, period: str, zone_name: str, changes: set[datetime]) -> bool:
     try:
-        whole = window_around(start, Window(period), zone_name)
+        whole = window_around(start, period, zone_name)
     except Invalid:
         return False
     return whole.start == start and (whole.end == end or (end < whole.end and end in changes))

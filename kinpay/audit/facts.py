@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any, Final
 
 from kinpay.database.sql import Connection, Record, Sql
+from kinpay.primitives.clock import local_date
 
 Row = Record | dict[str, Any]
 Rows = dict[str, Row]
@@ -24,6 +26,20 @@ class Facts:
         """The rows of a table."""
         return self.tables[table]
 
+    @property
+    def now(self) -> datetime:
+        """When the rows were read."""
+        moment: datetime = self.rows("circle")[self.circle_id]["now"]
+        return moment
+
+    def anchor(self, table: str, key: str) -> date:
+        """The day on which a mandate, pool or card was first consented to, on the circle's wall as it was then."""
+        made: datetime = self.rows(table)[key]["created_at"]
+        zones = list(self.rows("circle_zone").values())
+        earlier = [zone["time_zone"] for zone in zones if zone["since"] <= made]
+        first = zones[0]["time_zone"] if zones else self.rows("circle")[self.circle_id]["time_zone"]
+        return local_date(made, earlier[-1] if earlier else first)
+
     def in_currency_of(self, pool_id: str, currency: str) -> bool:
         """Whether a pool counts charges in that currency: its first version's, which no later one changes."""
         first = self.rows("pool_version").get(f"{pool_id}/1")
@@ -32,18 +48,18 @@ class Facts:
 
 # Each statement yields the circle, then the key, then the columns that are compared or looked at.
 _READ: Final[dict[str, Sql]] = {
-    "circle": Sql("SELECT c.id AS circle, c.id AS key, c.time_zone, c.state, l.charge_seq FROM circle c"
+    "circle": Sql("SELECT c.id AS circle, c.id AS key, c.time_zone, c.state, l.charge_seq, kinpay_now() AS now FROM circle c"
                   " LEFT JOIN audit_lane l ON l.id = c.id WHERE c.id = ANY(:circles)"),
     "circle_zone": Sql("SELECT circle_id AS circle, since::text AS key, time_zone, since FROM circle_zone"
                        " WHERE circle_id = ANY(:circles) ORDER BY since"),
     "mandate": Sql("""
-        SELECT circle_id AS circle, id AS key, payer_id, spender_id, state, reason, version, active_at,
-               ended_at
+        SELECT circle_id AS circle, id AS key, payer_id, spender_id, state, reason, version, created_at,
+               active_at, ended_at
         FROM mandate WHERE circle_id = ANY(:circles)
     """),
     "mandate_version": Sql("""
         SELECT m.circle_id AS circle, replace(v.mandate_id::text, '-', '') || '/' || v.version AS key, v.circle_id, v.terms,
-               v.terms_hash, v.agreed_by, v.proof_id, v.from_charge_seq, v.since
+               v.terms_hash, v.agreed_by, v.proof_id, v.from_charge_seq, v.since, v.cools_until
         FROM mandate_version v JOIN mandate m ON m.id = v.mandate_id WHERE m.circle_id = ANY(:circles)
     """),
     "settlement_rule": Sql("""
@@ -52,7 +68,7 @@ _READ: Final[dict[str, Sql]] = {
         FROM settlement_rule r JOIN mandate m ON m.id = r.mandate_id WHERE m.circle_id = ANY(:circles)
     """),
     "pool": Sql("""
-        SELECT circle_id AS circle, id AS key, payer_id, spender_ids, state, version
+        SELECT circle_id AS circle, id AS key, payer_id, spender_ids, state, version, created_at
         FROM pool WHERE circle_id = ANY(:circles)
     """),
     "pool_version": Sql("""
@@ -70,11 +86,11 @@ _READ: Final[dict[str, Sql]] = {
         FROM agreement_spender s JOIN agreement a ON a.id = s.agreement_id WHERE a.circle_id = ANY(:circles)
     """),
     "credential": Sql("""
-        SELECT circle_id AS circle, id AS key, person_id, kind, state, terms
+        SELECT circle_id AS circle, id AS key, person_id, kind, state, terms, issued_at AS created_at
         FROM credential WHERE circle_id = ANY(:circles)
     """),
     "counter": Sql("""
-        SELECT circle_id AS circle, id AS key, scope, scope_id, period, filter, filter_hash
+        SELECT circle_id AS circle, id AS key, scope, scope_id, period, filter, filter_hash, refunds
         FROM counter WHERE circle_id = ANY(:circles)
     """),
     "usage": Sql("""
@@ -85,8 +101,8 @@ _READ: Final[dict[str, Sql]] = {
     "charge": Sql("""
         SELECT circle_id AS circle, id AS key, seq, merchant_id, terminal_id, spender_id, mandate_id,
                mandate_version, agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, captured_minor,
-               refunded_minor, state, capture_at_once, delivered, void_requested, late, refusal, decided_at, hold_expires_at,
-               owed_since, finished_at
+               refunded_minor, state, capture_at_once, delivered, void_requested, late, refusal, items, decided_at,
+               hold_expires_at, owed_since, finished_at
         FROM charge WHERE circle_id = ANY(:circles)
     """),
     "debit": Sql("""

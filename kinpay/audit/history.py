@@ -29,7 +29,7 @@ Body = dict[str, Any]
 
 _KEPT_OF_CHARGE: Final = (
     "amount_minor", "currency", "spender_id", "payer_id", "mandate_id", "mandate_version", "agreement_id", "credential_id",
-    "merchant_id", "terminal_id", "method", "mcc", "state", "refusal",
+    "merchant_id", "terminal_id", "method", "mcc", "state", "refusal", "items",
 )  # fmt: skip
 _MOVING: Final = (
     "captured_minor", "refunded_minor", "mandate_id", "mandate_version", "agreement_id", "payer_id", "delivered",
@@ -133,8 +133,7 @@ class History:
         row |= {"seq": seq, "decided_at": link.at, "owed_since": None, "finished_at": link.at if state == "refused" else None}
         if "capture_at_once" in body:
             row["capture_at_once"] = body["capture_at_once"]
-            held = body.get("hold_expires_at")
-            row["hold_expires_at"] = datetime.fromisoformat(held) if held else None
+            row["hold_expires_at"] = _moment(body.get("hold_expires_at"))
         return row
 
     def _debit(self, link: Link, event: str, body: Body) -> None:
@@ -205,7 +204,7 @@ class History:
             "agreed_by": link.actor_id,
             "since": link.at,
             "circle_id": link.lane,
-        }
+        } | ({"cools_until": _moment(body.get("cools_until"))} if table == "mandate_version" else {})
 
     def _funding(self, link: Link, agreement_ids: object) -> None:
         self._fundings[link.subject_id] += 1
@@ -259,6 +258,10 @@ class History:
             name = body["to"] if event == "time_zone_changed" else body["time_zone"]
             if not self.zones or self.zones[-1][0] != name:
                 self.zones.append((name, link.at))
+
+
+def _moment(written: str | None) -> datetime | None:
+    return datetime.fromisoformat(written) if written else None
 
 
 def compare(facts: Facts, history: History, findings: Findings) -> None:

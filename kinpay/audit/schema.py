@@ -13,7 +13,7 @@ _APPEND_ONLY: Final = "I10 append_only"
 UNIQUE_KEYS: Final = (
     ("agreement", "id"), ("audit_event", "lane,seq"), ("audit_lane", "id"), ("burnt_code", "id"), ("charge", "id,circle_id"),
     ("charge_debit", "charge_id,debit_id"), ("checkpoint", "id"), ("checkpoint_lane", "checkpoint_id,lane"),
-    ("circle", "id"), ("circle_zone", "circle_id,since"), ("counter", "id"), ("counter", "scope_id,period,filter_hash"),
+    ("circle", "id"), ("circle_zone", "circle_id,since"), ("counter", "id"), ("counter", "scope_id,period,filter_hash,refunds"),
     ("credential", "id"), ("debit", "id,circle_id"), ("entry", "id"), ("inbox", "provider_account_id,notice_id"),
     ("ledger_account", "id"), ("ledger_account", "kind,owner_id,currency"), ("mandate", "id"),
     ("mandate", "circle_id,payer_id,spender_id"), ("mandate_version", "mandate_id,version"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from kinpay.audit.facts import Facts
 from kinpay.audit.findings import Findings
-from kinpay.mandates.terms import filter_hash, terms_hash
+from kinpay.mandates.limit import filter_hash
+from kinpay.mandates.terms import terms_hash
 
 CONSENT: Final = "I7 consent_evidence"
 
@@ -27,6 +29,19 @@ def check_consents(facts: Facts, findings: Findings) -> None:
                 findings.add(CONSENT, table, (key,), f"is at version {thing['version']}; missing: {missing}")
             if f"{key}/{thing['version'] + 1}" in versions:
                 findings.add(CONSENT, table, (key,), f"is at version {thing['version']}, and a later one exists")
+    _check_cooling(facts, findings)
     for key, counter in facts.rows("counter").items():
         if filter_hash(counter["filter"]) != counter["filter_hash"]:
             findings.add(CONSENT, "counter", (key,), "its filter does not fit its hash")
+
+
+def _check_cooling(facts: Facts, findings: Findings) -> None:
+    """A raise cools down for as long as the terms that it raises said, or, being none, not at all."""
+    versions = facts.rows("mandate_version")
+    for key, version in versions.items():
+        mandate_id, _, number = key.partition("/")
+        before = versions.get(f"{mandate_id}/{int(number) - 1}")
+        cooling = before["terms"].get("cooling") if before is not None else None
+        due = version["since"] + timedelta(hours=cooling["hours"]) if cooling else None
+        if version["cools_until"] not in (None, due):
+            findings.add(CONSENT, "mandate_version", (key,), f"cools down until {version['cools_until']}, not until {due}")

@@ -33,6 +33,14 @@ class RefusalAnswer(msgspec.Struct, frozen=True):
     again_at: _Moment | None
 
 
+class ItemAnswer(msgspec.Struct, frozen=True):
+    """A line of the receipt, as the till told it."""
+
+    code: str
+    amount_minor: int
+    quantity: int
+
+
 class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A charge. Amounts in minor units of `currency`."""
 
@@ -51,6 +59,7 @@ class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     reference: str | None = None
     late: bool = False
     refusal: RefusalAnswer | None = None
+    items: list[ItemAnswer] | None = None
     circle_id: str | None = None
     spender_id: str | None = None
     payer_id: str | None = None
@@ -85,6 +94,7 @@ def told(charge: Charge, *, to_circle: bool) -> ChargeAnswer:
         reference=charge.reference,
         late=charge.late,
         refusal=_refusal(charge.refusal, to_circle=to_circle) if charge.refusal else None,
+        items=[ItemAnswer(item.code, item.amount_minor, item.quantity) for item in charge.items] or None,
         **only_circle,
     )
 

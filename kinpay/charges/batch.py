@@ -11,17 +11,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, cast
 
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.decide import Approve, decide
 from kinpay.charges.kept import audited
+from kinpay.charges.order import Order
 from kinpay.charges.repetition import sort_out
 from kinpay.charges.request import Authorized, AuthorizeRequest, Charge, Verdicts, refusal_json
 from kinpay.charges.rules import RulesCache
-from kinpay.charges.standing import CircleStanding, CounterKey, Moment
+from kinpay.charges.standing import TRAIL, CircleStanding, CounterKey, Moment, Trail
 from kinpay.charges.store import Loaded, Locked, Uses, Written, claim_and_load, lock_circles, write_batch
+from kinpay.charges.usage import read_trails
 from kinpay.database.audit import Event, chain
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import Busy, NotFound
@@ -200,8 +202,10 @@ class Batcher:
             standings = await self._rules.standings(conn, list(locked.circles.values()))
             moments = _moments(standings, locked)
             chosen = [requests[position] for position in mine]
-            windows = _windows(chosen, standings, moments)
+            windows, trails = _windows(chosen, standings, moments)
             loaded = await claim_and_load(conn, chosen, windows, now=locked.now)
+            if trails:
+                loaded.usage.update(await read_trails(conn, trails))
             to_decide = await sort_out(conn, chosen, mine, loaded, locked, verdicts)
             written = _decide_all([chosen[index] for index in to_decide], standings, moments, loaded, locked)
             if written.charges:
@@ -253,21 +257,20 @@ def _moments(standings: dict[str, CircleStanding], locked: Locked) -> dict[str, 
 
 def _windows(
     requests: Sequence[AuthorizeRequest], standings: dict[str, CircleStanding], moments: dict[str, Moment]
-) -> list[CounterKey]:
-    """Every window that some order of the batch may look at or use."""
+) -> tuple[list[CounterKey], dict[str, datetime]]:
+    """Every window that some order of the batch may look at or use, and from when on each trailing counter's uses matter."""
     wanted: dict[CounterKey, None] = {}
+    trails: dict[str, datetime] = {}
     for request in requests:
-        circle = standings[request.circle_id]
-        spans = moments[circle.id].spans
-        spender = circle.spenders.get(request.order.spender_id)
-        credential = circle.credentials.get(request.order.credential_id or "")
-        for mandate in spender.mandates if spender else ():
-            for bounds in (mandate.bounds, *mandate.pools):
-                for counter in bounds.counters:
-                    wanted[(counter.id, spans[counter.window].start)] = None
-        for counter in credential.bounds.counters if credential else ():
-            wanted[(counter.id, spans[counter.window].start)] = None
-    return list(wanted)
+        circle, moment = standings[request.circle_id], moments[request.circle_id]
+        starts = moment.starts
+        for bounds in circle.counting(request.order.spender_id, request.order.credential_id):
+            for counter in bounds.counters:
+                if counter.trailing is None:
+                    wanted[(counter.id, starts[counter.window])] = None
+                else:
+                    trails[counter.id] = moment.now - counter.trailing
+    return list(wanted), trails
 
 
 def _decide_all(
@@ -284,16 +287,7 @@ def _decide_all(
         decision = decide(request.order, circle, loaded.usage, moment)
         charge = _charge(request, decision if isinstance(decision, Approve) else None, locked)
         if isinstance(decision, Approve):
-            for counter, span in decision.uses:
-                key = (counter.id, span.start)
-                seen = loaded.usage[key]
-                gained = written.uses.get(key)
-                if gained is None:
-                    gained = written.uses[key] = Uses(circle.id, span)
-                seen.amount_minor += charge.amount_minor
-                gained.amount_minor += charge.amount_minor
-                seen.count += 1
-                gained.count += 1
+            _take(request.order, decision, circle.id, loaded, written)
         else:
             charge.state = ChargeState.REFUSED
             charge.finished_at = locked.now
@@ -303,6 +297,26 @@ def _decide_all(
                 charge.payer_id = decision.mandate.payer_id
         _note(written, charge, request, locked)
     return written
+
+
+def _take(order: Order, approval: Approve, circle_id: str, loaded: Loaded, written: Written) -> None:
+    """Adds an approved order to what the next one sees, and to what will be written."""
+    for counter, span in approval.uses:
+        key = (counter.id, span.start)
+        part = order.amount_minor if counter.filter is None else counter.filter.part_of(order)
+        gained = written.uses.get(key)
+        if gained is None:
+            gained = written.uses[key] = Uses(circle_id, span)
+        gained.amount_minor += part
+        gained.count += 1
+        if counter.trailing is None:
+            seen = loaded.usage[key]
+            seen.amount_minor += part
+            seen.count += 1
+        else:
+            trail = loaded.usage[(counter.id, TRAIL)]
+            assert isinstance(trail, Trail)
+            trail.made.append((span.start, part, 1))
 
 
 def _note(written: Written, charge: Charge, request: AuthorizeRequest, locked: Locked) -> None:
@@ -343,6 +357,7 @@ def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked)
         late=False,
         reference=request.reference,
         refusal=None,
+        items=order.items,
         decided_at=locked.now,
         hold_expires_at=locked.now + timedelta(seconds=request.hold_s) if approval else None,
         finished_at=None,

@@ -18,7 +18,7 @@ import msgspec
 from kinpay.charges.answer import ChargeAnswer, status_of, told
 from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState, Method
-from kinpay.charges.decide import Order
+from kinpay.charges.order import Item, Order
 from kinpay.charges.request import AuthorizeRequest, Burn, Charge, Signed
 from kinpay.charges.store import read_charges
 from kinpay.charges.submit import capture_charge
@@ -50,6 +50,14 @@ class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     face: str | None = None
 
 
+class ItemLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of the receipt: what, how many, for how much in all. The lines together come to the amount."""
+
+    code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$", max_length=64)]
+    amount_minor: Annotated[int, msgspec.Meta(gt=0, le=MAX_MINOR)]
+    quantity: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 1
+
+
 class TerminalCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A terminal asks. `capture`: debit at once (a till that hands over at once); otherwise hold until it reports."""
 
@@ -59,6 +67,7 @@ class TerminalCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capture: bool = True
     pin: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4,8}$", max_length=8)] | None = None
     reference: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    items: Annotated[tuple[ItemLine, ...], msgspec.Meta(max_length=100)] = ()
 
 
 class Scanned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,6 +179,8 @@ class ChargeEndpoint:
             shown.spender_id,
             shown.credential_id,
             _method(shown).value,
+            facts.terminal_id,
+            _items(asked),
         )
         return AuthorizeRequest(
             charge_id=new_id(),
@@ -207,7 +218,16 @@ class ChargeEndpoint:
             if not await IS_MEMBER.value(conn, circle_id=asked.circle_id, person_id=actor.id):
                 raise NotFound()
         method = Method.PAYMENT_CODE
-        order = Order(code.amount_minor, code.currency, terminal.merchant_id, terminal.mcc, actor.id, None, method.value)
+        order = Order(
+            code.amount_minor,
+            code.currency,
+            terminal.merchant_id,
+            terminal.mcc,
+            actor.id,
+            None,
+            method.value,
+            code.terminal_id,
+        )
         return AuthorizeRequest(
             charge_id=new_id(),
             key=self._key(actor.id, headers, body),
@@ -259,6 +279,12 @@ def _line(text: str | None) -> str | None:
         return printable(text)
     except ValueError:
         raise Invalid("not_printable", field="reference") from None
+
+
+def _items(asked: TerminalCharge) -> tuple[Item, ...]:
+    if asked.items and sum(line.amount_minor for line in asked.items) != asked.amount_minor:
+        raise Invalid("items_do_not_add_up", field="items")
+    return tuple(Item(line.code, line.amount_minor, line.quantity) for line in asked.items)
 
 
 def _method(shown: PayCode | CardCode) -> Method:

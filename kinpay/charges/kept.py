@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from kinpay.charges.order import Item
 from kinpay.charges.request import Charge
 
 
@@ -30,6 +31,7 @@ class KeptCharge(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     capture_at_once: bool
     hold_expires_at: str | None = None
     refusal: dict[str, Any] | None = None
+    items: tuple[Item, ...] | None = None
 
 
 def audited(charge: Charge) -> KeptCharge:
@@ -51,6 +53,7 @@ def audited(charge: Charge) -> KeptCharge:
         capture_at_once=charge.capture_at_once,
         hold_expires_at=_written(charge.hold_expires_at) if charge.hold_expires_at else None,
         refusal=charge.refusal,
+        items=charge.items or None,
     )
 
 

@@ -69,9 +69,10 @@ async def give_back(
     conn: Connection, circle: LockedCircle, charge: Charge, *, amount_minor: int, why: Why, actor_id: str | None, now: datetime
 ) -> list[str]:
     """Opens refunds over the charge's succeeded debits, frees the limit, books what the merchant gives back."""
+    before = charge.taken
     charge.refunded_minor += amount_minor
     events = [await rewrite_charge(conn, charge, "refund_asked", now=now, amount_minor=amount_minor, why=why)]
-    await change_usage(conn, charge, amount_minor=-amount_minor, count=0)
+    await change_usage(conn, charge, before=before, after=charge.taken)
     refunds: list[str] = []
     rest = amount_minor
     for debit in await REFUNDABLE.rows(conn, charge_id=charge.id):
@@ -208,8 +209,9 @@ async def _take_back(
     conn: Connection, circle: LockedCircle, charge: Charge, refund: Refund, about: entry.About, *, now: datetime
 ) -> list[Event]:
     """A refund that the provider definitively refused: the merchant keeps the money, the limit counts it again."""
+    before = charge.taken
     charge.refunded_minor -= refund.amount_minor
-    await change_usage(conn, charge, amount_minor=refund.amount_minor, count=0)
+    await change_usage(conn, charge, before=before, after=charge.taken)
     undone = entry.refund_undone(about, payer_id=refund.payer_id, merchant_id=charge.merchant_id, amount=refund.amount)
     return [
         await rewrite_charge(conn, charge, "refund_failed", now=now, amount_minor=refund.amount_minor),

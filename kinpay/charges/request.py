@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from kinpay.charges.charge import ChargeState, Method
-from kinpay.charges.decide import Order, Reason, Refuse
+from kinpay.charges.decide import Refuse
+from kinpay.charges.order import Item, Order
+from kinpay.charges.reason import Reason
 from kinpay.database.idempotency import RequestKey
 
 
@@ -49,6 +51,13 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     signed: Signed | None = None
 
 
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """What a counting charge takes of its limits: held or captured, and how much of that was given back."""
+
+    gross_minor: int
+    refunded_minor: int
+
+
 class Charge(msgspec.Struct, kw_only=True, gc=False):
     """A charge as it stands: one row, without what concerns only the bookkeeping."""
 
@@ -80,11 +89,12 @@ class Charge(msgspec.Struct, kw_only=True, gc=False):
     hold_expires_at: datetime | None
     finished_at: datetime | None
     owed_since: datetime | None = None
+    items: tuple[Item, ...] = ()
 
     @property
-    def net_minor(self) -> int:
-        """What it uses of its limits while it counts."""
-        return (self.captured_minor if self.captured_minor is not None else self.amount_minor) - self.refunded_minor
+    def taken(self) -> Taken:
+        """What it takes of its limits while it counts."""
+        return Taken(self.debited_minor, self.refunded_minor)
 
     @property
     def debited_minor(self) -> int:
@@ -95,7 +105,15 @@ class Charge(msgspec.Struct, kw_only=True, gc=False):
     def order(self) -> Order:
         """The order it was decided for, for deciding again."""
         return Order(
-            self.amount_minor, self.currency, self.merchant_id, self.mcc, self.spender_id, self.credential_id, self.method
+            self.amount_minor,
+            self.currency,
+            self.merchant_id,
+            self.mcc,
+            self.spender_id,
+            self.credential_id,
+            self.method,
+            self.terminal_id,
+            self.items,
         )
 
 

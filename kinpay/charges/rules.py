@@ -5,23 +5,21 @@ rules, and is locked before it is compared, so a kept copy of the same version i
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+from kinpay.charges.compile import CounterMap, bounds_of, chosen, filter_name
 from kinpay.charges.standing import (
     AgreementStanding,
     Bounds,
     Chosen,
     CircleStanding,
-    CounterMap,
     CredentialStanding,
     MandateStanding,
     Scope,
     SpenderStanding,
-    bounds_of,
-    chosen,
-    filter_name,
 )
 from kinpay.database.sql import Connection, Record, Sql
 
@@ -65,7 +63,7 @@ class RulesCache:
 
 READ_MANDATES = Sql("""
     SELECT m.circle_id, m.id, m.version, m.payer_id, m.spender_id, m.state, v.terms, r.agreement_ids,
-           p.state = 'active' AS spender_active
+           p.state = 'active' AS spender_active, m.active_at, consent_day(m.circle_id, m.created_at) AS anchor
     FROM mandate m
     JOIN mandate_version v ON v.mandate_id = m.id AND v.version = m.version
     JOIN person p ON p.id = m.spender_id
@@ -73,6 +71,12 @@ READ_MANDATES = Sql("""
                        ORDER BY version DESC LIMIT 1) r ON true
     WHERE m.circle_id = ANY(:circles) AND m.state <> 'ended'
     ORDER BY m.position, m.created_at, m.id
+""")
+# What held before a raise goes on to bind until the raise has cooled down.
+READ_COOLING = Sql("""
+    SELECT v.mandate_id, before.terms, v.cools_until FROM mandate_version v
+    JOIN mandate_version before ON before.mandate_id = v.mandate_id AND before.version = v.version - 1
+    WHERE v.circle_id = ANY(:circles) AND v.cools_until > kinpay_now() ORDER BY v.mandate_id, v.version
 """)
 READ_AGREEMENTS = Sql("""
     SELECT circle_id, id, provider_account_id, state, currency, per_debit_minor FROM agreement WHERE circle_id = ANY(:circles)
@@ -83,14 +87,16 @@ READ_REMOVED = Sql("""
 """)
 # An ended pool limits nothing, yet its counters are kept up: what is reserved must be there when it is given back.
 READ_POOLS = Sql("""
-    SELECT p.circle_id, p.id, p.payer_id, p.spender_ids, p.state, v.terms
+    SELECT p.circle_id, p.id, p.payer_id, p.spender_ids, p.state, v.terms,
+           consent_day(p.circle_id, p.created_at) AS anchor
     FROM pool p JOIN pool_version v ON v.pool_id = p.id AND v.version = p.version
     WHERE p.circle_id = ANY(:circles)
     ORDER BY p.created_at, p.id
 """)
-READ_COUNTERS = Sql("SELECT id, circle_id, scope_id, period, filter FROM counter WHERE circle_id = ANY(:circles)")
+READ_COUNTERS = Sql("SELECT id, circle_id, scope_id, period, filter, refunds FROM counter WHERE circle_id = ANY(:circles)")
 READ_CREDENTIALS = Sql("""
-    SELECT c.circle_id, c.id, c.person_id, c.kind, c.state, c.terms, p.state = 'active' AS person_active
+    SELECT c.circle_id, c.id, c.person_id, c.kind, c.state, c.terms, p.state = 'active' AS person_active,
+           consent_day(c.circle_id, c.issued_at) AS anchor
     FROM credential c JOIN person p ON p.id = c.person_id
     WHERE c.circle_id = ANY(:circles)
 """)
@@ -103,6 +109,7 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
     ids = [row.id for row in circles]
     rows = _Rows(
         mandates=_by_circle(await READ_MANDATES.rows(conn, circles=ids)),
+        cooling=_by(await READ_COOLING.rows(conn, circles=ids), "mandate_id"),
         agreements={row["id"]: row for row in await READ_AGREEMENTS.rows(conn, circles=ids)},
         removed={(row[0], row[1]) for row in await READ_REMOVED.rows(conn, circles=ids)},
         pools=_by_circle(await READ_POOLS.rows(conn, circles=ids)),
@@ -117,6 +124,7 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
 @dataclass(frozen=True, slots=True)
 class _Rows:
     mandates: Mapping[str, list[Record]]
+    cooling: Mapping[str, list[Record]]
     agreements: dict[str, Record]
     removed: set[tuple[str, str]]
     pools: Mapping[str, list[Record]]
@@ -127,27 +135,32 @@ class _Rows:
 
 
 def _by_circle(rows: Iterable[Record]) -> dict[str, list[Record]]:
+    return _by(rows, "circle_id")
+
+
+def _by(rows: Iterable[Record], column: str) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for row in rows:
-        found[row["circle_id"]].append(row)
+        found[row[column]].append(row)
     return found
 
 
-def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str], tuple[str, Chosen | None]]]:
-    found: dict[str, dict[tuple[str, str], tuple[str, Chosen | None]]] = defaultdict(dict)
+def _counters(rows: Iterable[Record]) -> dict[str, dict[tuple[str, str, str], tuple[str, Chosen | None]]]:
+    found: dict[str, dict[tuple[str, str, str], tuple[str, Chosen | None]]] = defaultdict(dict)
     for row in rows:
-        found[row["scope_id"]][(row["period"], filter_name(row["filter"]))] = (row["id"], chosen(row["filter"]))
+        key = (row["period"], filter_name(row["filter"]), row["refunds"])
+        found[row["scope_id"]][key] = (row["id"], chosen(row["filter"]))
     return found
 
 
 def _standing(circle: CircleRow, rows: _Rows) -> CircleStanding:
     carried, mandates = rows.credentials.get(circle.id, []), rows.mandates.get(circle.id, [])
-    credentials = {row["id"]: _credential(row, rows.counters.get(row["id"], {})) for row in carried}
+    credentials = {row["id"]: _credential(row, circle, rows) for row in carried}
     active = {row["person_id"]: row["person_active"] for row in carried}
     active |= {row["spender_id"]: row["spender_active"] for row in mandates}
     by_spender: dict[str, list[MandateStanding]] = {spender_id: [] for spender_id in active}
     for row in mandates:
-        by_spender[row["spender_id"]].append(_mandate(row, rows))
+        by_spender[row["spender_id"]].append(_mandate(row, circle, rows))
     spenders = {
         spender_id: SpenderStanding(spender_id, active[spender_id], (circle.id, spender_id) in rows.pending, tuple(standing))
         for spender_id, standing in by_spender.items()
@@ -157,7 +170,7 @@ def _standing(circle: CircleRow, rows: _Rows) -> CircleStanding:
     )
 
 
-def _mandate(row: Record, rows: _Rows) -> MandateStanding:
+def _mandate(row: Record, circle: CircleRow, rows: _Rows) -> MandateStanding:
     known = rows.agreements
     terms: dict[str, Any] = row["terms"]
     return MandateStanding(
@@ -167,8 +180,9 @@ def _mandate(row: Record, rows: _Rows) -> MandateStanding:
         state=row["state"],
         in_arrears=row["id"] in rows.in_arrears,
         currency=terms["currency"],
-        bounds=bounds_of(terms, scope=Scope.MANDATE, counters=rows.counters.get(row["id"], {})),
-        pools=tuple(_pool(pool, rows) for pool in rows.pools.get(row["circle_id"], ()) if _covers(pool, row)),
+        bounds=_bounds(terms, row, Scope.MANDATE, circle, rows),
+        cooling=tuple(_cooling(row, circle, rows)),
+        pools=tuple(_pool(pool, circle, rows) for pool in rows.pools.get(row["circle_id"], ()) if _covers(pool, row)),
         agreements=tuple(
             _agreement(known[ident], removed=(ident, row["spender_id"]) in rows.removed)
             for ident in row["agreement_ids"] or ()
@@ -177,15 +191,37 @@ def _mandate(row: Record, rows: _Rows) -> MandateStanding:
     )
 
 
+def _bounds(
+    terms: Mapping[str, Any], row: Record, scope: Scope, circle: CircleRow, rows: _Rows, *, until: datetime | None = None
+) -> Bounds:
+    return bounds_of(
+        terms,
+        scope=scope,
+        counters=rows.counters.get(row["id"], {}),
+        anchor=row["anchor"],
+        time_zone=circle.time_zone,
+        until=until,
+    )
+
+
+def _cooling(row: Record, circle: CircleRow, rows: _Rows) -> Iterator[Bounds]:
+    """What binds besides for a time: the limits of caution after the grant, and what held before each young raise."""
+    cooling = row["terms"].get("cooling")
+    if cooling and cooling["limits"] and row["active_at"] is not None:
+        until = row["active_at"] + timedelta(hours=cooling["hours"])
+        yield _bounds({"limits": cooling["limits"]}, row, Scope.MANDATE, circle, rows, until=until)
+    for before in rows.cooling.get(row["id"], ()):
+        yield _bounds(before["terms"], row, Scope.MANDATE, circle, rows, until=before["cools_until"])
+
+
 def _covers(pool: Record, mandate: Record) -> bool:
     """A pool is over its payer's mandates in its own currency: sums of several would mean nothing."""
     same = pool["payer_id"] == mandate["payer_id"] and pool["terms"]["currency"] == mandate["terms"]["currency"]
     return same and (pool["spender_ids"] is None or mandate["spender_id"] in pool["spender_ids"])
 
 
-def _pool(row: Record, rows: _Rows) -> Bounds:
-    terms = row["terms"] if row["state"] == "active" else {}
-    return bounds_of(terms, scope=Scope.POOL, counters=rows.counters.get(row["id"], {}))
+def _pool(row: Record, circle: CircleRow, rows: _Rows) -> Bounds:
+    return _bounds(row["terms"] if row["state"] == "active" else {}, row, Scope.POOL, circle, rows)
 
 
 def _agreement(row: Record, *, removed: bool) -> AgreementStanding:
@@ -193,7 +229,7 @@ def _agreement(row: Record, *, removed: bool) -> AgreementStanding:
     return AgreementStanding(row["id"], row["provider_account_id"], usable, row["currency"], row["per_debit_minor"])
 
 
-def _credential(row: Record, counters: CounterMap) -> CredentialStanding:
+def _credential(row: Record, circle: CircleRow, rows: _Rows) -> CredentialStanding:
     terms = row["terms"]
-    bounds = bounds_of(terms or {}, scope=Scope.CREDENTIAL, counters=counters)
+    bounds = _bounds(terms or {}, row, Scope.CREDENTIAL, circle, rows)
     return CredentialStanding(row["id"], row["kind"], row["state"] == "active", bounds, terms["currency"] if terms else None)

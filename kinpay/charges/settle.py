@@ -25,7 +25,7 @@ from kinpay.charges.decide import Approve, decide
 from kinpay.charges.refund import Why, give_back, return_surplus
 from kinpay.charges.request import Charge
 from kinpay.charges.rules import CircleRow, read_standings
-from kinpay.charges.standing import CircleStanding, CounterKey, Moment
+from kinpay.charges.standing import CircleStanding, Moment
 from kinpay.charges.usage import change_usage, count_late, read_usage, take_usage
 from kinpay.database.audit import Event, record
 from kinpay.database.outbox import enqueue
@@ -158,7 +158,7 @@ async def _failed(
     if charge.delivered:
         await _owe(conn, circle, charge, debit, failure, now=now)
         return Settlement(known=True)
-    await change_usage(conn, charge, amount_minor=-charge.net_minor, count=-1)
+    await change_usage(conn, charge, before=charge.taken, after=None)
     # What we closed ourselves (it never arrived, and the till has given up by now) is wanted of no other agreement either.
     if not charge.void_requested and failure.cause is not FailureCause.CLOSED:
         next_debit_id = await _fall_back(conn, circle, charge, failure, now=now)
@@ -210,13 +210,13 @@ async def _fall_back(conn: Connection, circle: LockedCircle, charge: Charge, fai
         return None
     standing = await _standing_now(conn, circle)
     moment = Moment(charge.decided_at, circle.time_zone)
-    usage = await read_usage(conn, _windows(standing, charge, moment))
+    usage = await read_usage(conn, list(standing.counting(charge.spender_id, charge.credential_id)), moment)
     spent = frozenset(row[0] for row in await SPENT.rows(conn, charge_id=charge.id))
     order = msgspec.structs.replace(charge.order, amount_minor=charge.debited_minor)
     decision = decide(order, standing, usage, moment, spent_agreements=spent)
     if not isinstance(decision, Approve):
         return None
-    await take_usage(conn, circle.id, decision.uses, amount_minor=charge.debited_minor)
+    await take_usage(conn, circle.id, decision.uses, order)
     charge.mandate_id, charge.mandate_version = decision.mandate.id, decision.mandate.version
     charge.agreement_id, charge.payer_id = decision.agreement.id, decision.mandate.payer_id
     moved = await move_charge(conn, charge, ChargeEvent.FALL_BACK, now=now, failure_code=failure.code)
@@ -228,12 +228,3 @@ async def _fall_back(conn: Connection, circle: LockedCircle, charge: Charge, fai
 async def _standing_now(conn: Connection, circle: LockedCircle) -> CircleStanding:
     row = CircleRow(circle.id, circle.operator_id, circle.version, circle.time_zone, circle.state)
     return (await read_standings(conn, [row]))[0]
-
-
-def _windows(standing: CircleStanding, charge: Charge, moment: Moment) -> list[CounterKey]:
-    spender = standing.spenders.get(charge.spender_id)
-    credential = standing.credentials.get(charge.credential_id or "")
-    bounds = [scope for mandate in (spender.mandates if spender else ()) for scope in (mandate.bounds, *mandate.pools)]
-    if credential is not None:
-        bounds.append(credential.bounds)
-    return list({(counter.id, moment.spans[counter.window].start): None for scope in bounds for counter in scope.counters})

@@ -5,19 +5,25 @@ Everything here is immutable and holds no usage: usage is handed to `decide` apa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Final
 
 import msgspec
 
-from kinpay.primitives.clock import Span, Window, window_around, zone
+from kinpay.charges.hours import Hours
+from kinpay.charges.order import Order
+from kinpay.primitives.clock import Span, zone
+from kinpay.primitives.period import Period, window_around
 
 CounterKey = tuple[str, datetime]
-"""(counter id, start of the window)."""
+"""(counter id, start of the window); of a trailing period, whose uses are not summed by windows, (counter id, TRAIL)."""
+
+TRAIL: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for the start of a window where there are none."""
 
 
 class Used(msgspec.Struct, gc=False):
@@ -25,6 +31,17 @@ class Used(msgspec.Struct, gc=False):
 
     amount_minor: int = 0
     count: int = 0
+
+
+class Trail(Used):
+    """The uses of a trailing period one by one, oldest first: (when, minor units, payments). As a sum it says nothing."""
+
+    made: list[tuple[datetime, int, int]] = []
+
+    def since(self, moment: datetime) -> Used:
+        """What was used after `moment`."""
+        recent = [(amount, count) for at, amount, count in self.made if at > moment]
+        return Used(sum(amount for amount, _ in recent), sum(count for _, count in recent))
 
 
 Usage = Mapping[CounterKey, Used]
@@ -44,58 +61,98 @@ class Chosen:
 
     payees: frozenset[str] | None = None
     mccs: frozenset[str] | None = None
+    methods: frozenset[str] | None = None
+    terminals: frozenset[str] | None = None
+    items: frozenset[str] | None = None
 
-    def fits(self, merchant_id: str, mcc: str) -> bool:
-        """Whether a payment to that merchant, of that category, is selected."""
-        return (self.payees is None or merchant_id in self.payees) and (self.mccs is None or mcc in self.mccs)
+    def part_of(self, order: Order) -> int:
+        """How much of the order is selected, in minor units; 0 if nothing is.
 
-
-def chosen(canonical: Mapping[str, Sequence[str]]) -> Chosen | None:
-    """Compiles a canonical filter; None if everything fits it."""
-    payees, mccs = canonical.get("payees"), canonical.get("mccs")
-    if not payees and not mccs:
-        return None
-    return Chosen(frozenset(payees) if payees else None, frozenset(mccs) if mccs else None)
+        By items: what those items cost, if the till tells its items; never more than the order, which may have been cut.
+        """
+        if (
+            (self.payees is not None and order.merchant_id not in self.payees)
+            or (self.mccs is not None and order.mcc not in self.mccs)
+            or (self.methods is not None and order.method not in self.methods)
+            or (self.terminals is not None and order.terminal_id not in self.terminals)
+        ):
+            return 0
+        if self.items is None or not order.items:
+            return order.amount_minor
+        return min(order.amount_minor, sum(item.amount_minor for item in order.items if item.code in self.items))
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """A compiled limit. `window` None means per payment; then nothing is counted, and `counter_id` is empty."""
+    """A compiled limit. `period` None means per payment; then nothing is counted, and `counter_id` is empty.
+
+    `first`: the start of the first period, and what is allowed in that one, if the limit is prorated.
+    """
 
     scope: Scope
     counts: bool
-    window: Window | None
+    period: Period | None
     at_most: int | None
     at_least: int | None
     filter: Chosen | None
     counter_id: str
+    window: str = ""
+    first: tuple[datetime, int] | None = None
+
+    def used(self, usage: Usage, moment: Moment) -> Used:
+        """What was used of it, as of `moment`."""
+        if self.period is not None and self.period.trailing is not None:
+            trail = usage.get((self.counter_id, TRAIL))
+            return trail.since(moment.now - self.period.trailing) if isinstance(trail, Trail) else _NOTHING
+        return usage.get((self.counter_id, moment.starts[self.window]), _NOTHING)
+
+    def most(self, moment: Moment) -> int:
+        """What it allows in the window around `moment`."""
+        if self.first is not None and moment.starts[self.window] == self.first[0]:
+            return self.first[1]
+        return self.at_most or 0
+
+
+_NOTHING: Final = Used()
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Something counted, whether or not a limit needs it now."""
+    """Something counted, whether or not a limit needs it now. `window` is the name of its period."""
 
     id: str
-    window: Window
+    window: str
     filter: Chosen | None
+    trailing: timedelta | None = None
+
+    def part_of(self, order: Order) -> int:
+        """How much of the order it counts; 0 if the order is none of its."""
+        return order.amount_minor if self.filter is None else self.filter.part_of(order)
+
+    def key(self, moment: Moment) -> CounterKey:
+        """Under which usage is looked up."""
+        return (self.id, moment.starts[self.window] if self.trailing is None else TRAIL)
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """A compiled opening: `[opens, closes)` on weekdays 1-7; `closes` None means until midnight."""
-
-    opens: time
-    closes: time | None
-    weekdays: frozenset[int]
+Allowed = tuple[bool, frozenset[str]]
+"""(only these?, values): otherwise all but these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Compiled conditions: sets of (allowed?, values), and openings per hours condition."""
+    """Compiled conditions, several of a kind all binding."""
 
-    payees: tuple[tuple[bool, frozenset[str]], ...] = ()
-    mccs: tuple[tuple[bool, frozenset[str]], ...] = ()
-    hours: tuple[tuple[Opening, ...], ...] = ()
+    payees: tuple[Allowed, ...] = ()
+    mccs: tuple[Allowed, ...] = ()
+    items: tuple[Allowed, ...] = ()
+    methods: tuple[Allowed, ...] = ()
+    terminals: tuple[Allowed, ...] = ()
+    hours: tuple[Hours, ...] = ()
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+
+NO_CONDITIONS: Final = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +168,21 @@ class AgreementStanding:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Ceilings, conditions and counters of one scope (a mandate, a pool, a card)."""
+    """Ceilings, conditions and counters of one scope (a mandate, a pool, a card).
 
+    `until`: the end of the cooling time that they are of, from which they bind no more.
+    """
+
+    scope: Scope
     ceilings: tuple[Ceiling, ...] = ()
     counters: tuple[Counter, ...] = ()
-    conditions: Conditions = Conditions()
+    conditions: Conditions = NO_CONDITIONS
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MandateStanding:
-    """A mandate with all that binds it: its own bounds and the payer's pools over this spender."""
+    """A mandate with all that binds it: its own bounds, what binds while it cools, the payer's pools over this spender."""
 
     id: str
     version: int
@@ -129,6 +191,7 @@ class MandateStanding:
     in_arrears: bool
     currency: str
     bounds: Bounds
+    cooling: tuple[Bounds, ...]
     pools: tuple[Bounds, ...]
     agreements: tuple[AgreementStanding, ...]
 
@@ -166,6 +229,16 @@ class CircleStanding:
     spenders: Mapping[str, SpenderStanding]
     credentials: Mapping[str, CredentialStanding]
 
+    def counting(self, spender_id: str, credential_id: str | None) -> Iterator[Bounds]:
+        """Everything by which an order of the spender with that credential may be counted, a pool once per mandate."""
+        spender = self.spenders.get(spender_id)
+        for mandate in spender.mandates if spender else ():
+            yield mandate.bounds
+            yield from mandate.pools
+        credential = self.credentials.get(credential_id or "")
+        if credential is not None:
+            yield credential.bounds
+
 
 class Moment:
     """`now` on the circle's wall: computed once for all orders of a batch."""
@@ -179,66 +252,33 @@ class Moment:
         """The wall clock's reading."""
         return self.now.astimezone(zone(self.time_zone))
 
-    @property
-    def day(self) -> date:
-        """The wall calendar's date."""
-        return self.local.date()
+    @cached_property
+    def spans(self) -> _Spans:
+        """The windows around now, by the names of their periods."""
+        return _Spans(self.now, self.time_zone)
 
     @cached_property
-    def spans(self) -> dict[Window, Span]:
-        """The day, week and month around now."""
-        return {window: window_around(self.now, window, self.time_zone) for window in Window}
-
-    @cached_property
-    def starts(self) -> dict[Window, datetime]:
+    def starts(self) -> _Starts:
         """Where those begin: how usage is named."""
-        return {window: span.start for window, span in self.spans.items()}
+        return _Starts(self.spans)
 
 
-CounterMap = Mapping[tuple[str, str], tuple[str, Chosen | None]]
-"""(period, filter's canonical JSON) → (counter id, compiled filter)."""
+class _Spans(dict[str, Span]):
+    """Computed as they are asked for: a circle has a few periods of the many there are."""
+
+    def __init__(self, now: datetime, time_zone: str) -> None:
+        self._now = now
+        self._time_zone = time_zone
+
+    def __missing__(self, period: str) -> Span:
+        span = self[period] = window_around(self._now, period, self._time_zone)
+        return span
 
 
-def bounds_of(terms: Mapping[str, Any], *, scope: Scope, counters: CounterMap) -> Bounds:
-    """Compiles canonical terms."""
-    ceilings = []
-    for limit in terms.get("limits", ()):
-        window = None if limit["window"] == "per_payment" else Window(limit["window"])
-        counter_id = counters[(limit["window"], filter_name(limit.get("filter", {})))][0] if window else ""
-        ceilings.append(
-            Ceiling(
-                scope,
-                limit["metric"] == "count",
-                window,
-                limit.get("at_most"),
-                limit.get("at_least"),
-                chosen(limit.get("filter", {})),
-                counter_id,
-            )
-        )
-    counted = tuple(Counter(ident, Window(period), fil) for (period, _), (ident, fil) in counters.items())
-    return Bounds(tuple(ceilings), counted, _conditions(terms.get("conditions", ())))
+class _Starts(dict[str, datetime]):
+    def __init__(self, spans: _Spans) -> None:
+        self._spans = spans
 
-
-def filter_name(canonical: Mapping[str, Sequence[str]]) -> str:
-    """A comparable name for a canonical filter."""
-    return repr([(name, sorted(set(values))) for name, values in sorted(canonical.items()) if values])
-
-
-def _conditions(written: Sequence[Mapping[str, Any]]) -> Conditions:
-    payees: list[tuple[bool, frozenset[str]]] = []
-    mccs: list[tuple[bool, frozenset[str]]] = []
-    hours: list[tuple[Opening, ...]] = []
-    for condition in written:
-        if condition["kind"] == "hours":
-            hours.append(tuple(_opening(item) for item in condition["open"]))
-            continue
-        allowed = condition.get("allow")
-        pair = (allowed is not None, frozenset(allowed if allowed is not None else condition["deny"]))
-        (payees if condition["kind"] == "payees" else mccs).append(pair)
-    return Conditions(tuple(payees), tuple(mccs), tuple(hours))
-
-
-def _opening(written: Mapping[str, Any]) -> Opening:
-    closes = None if written["closes"] == "24:00" else time.fromisoformat(written["closes"])
-    return Opening(time.fromisoformat(written["opens"]), closes, frozenset(written["weekdays"]))
+    def __missing__(self, period: str) -> datetime:
+        start = self[period] = self._spans[period].start
+        return start

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from kinpay.charges.charge import ChargeState
+from kinpay.charges.order import Item
 from kinpay.charges.request import AuthorizeRequest, Charge
 from kinpay.charges.rules import CircleRow
 from kinpay.charges.standing import CounterKey, Used
@@ -225,17 +226,18 @@ WRITE_BATCH = Sql("""
                              :amounts::text::bigint[], :states::text::text[], :captures::text::boolean[],
                              string_to_array(:references, chr(30), ''), string_to_array(:refusals, chr(30), '')::jsonb[],
                              :holds::text::timestamptz[], :link_seqs::text::bigint[], :actors::text::uuid[],
-                             string_to_array(:bodies, chr(30)), :hashes::text::text[])
+                             string_to_array(:bodies, chr(30)), :hashes::text::text[],
+                             string_to_array(:items, chr(30), '')::jsonb[])
              AS d (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                    agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                   reference, refusal, hold_expires_at, link_seq, actor_id, body, hash)
+                   reference, refusal, hold_expires_at, link_seq, actor_id, body, hash, items)
     ), charges AS (
         INSERT INTO charge (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                             agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                            reference, refusal, decided_at, hold_expires_at, finished_at)
+                            reference, refusal, items, decided_at, hold_expires_at, finished_at)
         SELECT id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id,
-               payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, :now,
-               hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
+               payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, items,
+               :now, hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
         FROM decided
     ), told AS (
         INSERT INTO outbox (lane, topic, subject_id, created_at, available_at)
@@ -305,6 +307,7 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
         captures=_words(["t" if c.capture_at_once else "f" for c in charges]),
         references=_texts([c.reference or "" for c in charges]),
         refusals=_texts([msgspec.json.encode(c.refusal).decode() if c.refusal else "" for c in charges]),
+        items=_texts([_items_json(c.items) if c.items else "" for c in charges]),
         holds=_moments([c.hold_expires_at for c in charges]),
         link_seqs=_numbers([link.seq for link in links]),
         actors=_words([link.actor_id for link in links]),
@@ -323,10 +326,14 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
     )
 
 
+def _items_json(items: Sequence[Item]) -> str:
+    return msgspec.json.encode(items).decode()
+
+
 CHARGE_COLUMNS = """
     id, circle_id, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id, payer_id,
     credential_id, method, mcc, currency, amount_minor, captured_minor, refunded_minor, state, capture_at_once, delivered,
-    void_requested, late, reference, refusal, decided_at, hold_expires_at, finished_at, owed_since
+    void_requested, late, reference, refusal, items, decided_at, hold_expires_at, finished_at, owed_since
 """
 READ_CHARGES = Sql(f"SELECT {CHARGE_COLUMNS} FROM charge WHERE id = ANY(:ids)")
 READ_DEBIT_WAITS = Sql("""
@@ -344,4 +351,5 @@ def charge_of(row: Record) -> Charge:
     """A charge from its row."""
     values = dict(row)
     values["state"] = ChargeState(values["state"])
+    values["items"] = tuple(Item(**item) for item in values["items"] or ())
     return Charge(**values)

@@ -67,9 +67,10 @@ async def commit_debit(
     if not await _still_allowed(conn, charge):
         await void_held(conn, circle, charge, reason="no_longer_allowed", now=now)
         return None
+    held = charge.taken
     charge.captured_minor, charge.delivered = wanted, delivered
     if wanted < charge.amount_minor:
-        await change_usage(conn, charge, amount_minor=wanted - charge.amount_minor, count=0)
+        await change_usage(conn, charge, before=held, after=charge.taken)
     moved = await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now)
     debit_id, sent = await write_debit(conn, charge, kind="charge", now=now)
     await record(conn, circle.id, moved, sent, now=now)
@@ -94,7 +95,7 @@ async def _still_allowed(conn: Connection, charge: Charge) -> bool:
 
 async def void_held(conn: Connection, circle: LockedCircle, charge: Charge, *, reason: str, now: datetime) -> None:
     """Gives up a held charge: amount and count are released."""
-    await change_usage(conn, charge, amount_minor=-charge.net_minor, count=-1)
+    await change_usage(conn, charge, before=charge.taken, after=None)
     moved = await move_charge(conn, charge, ChargeEvent.VOID, now=now, reason=reason)
     await record(conn, circle.id, moved, now=now)
     await enqueue(conn, "charge.voided", lane=circle.id, subject_id=charge.id, body={"reason": reason}, now=now)

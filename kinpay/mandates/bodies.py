@@ -8,12 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from kinpay.mandates.agreement import Agreement
+from kinpay.mandates.change_terms import Changed
 from kinpay.mandates.credential import Credential
+from kinpay.mandates.limit import Limit
 from kinpay.mandates.look import LimitLook, MandateLook
 from kinpay.mandates.mandate import Mandate, MandateVersion
 from kinpay.mandates.pool import Pool
 from kinpay.mandates.provider_account import ProviderAccount
-from kinpay.mandates.terms import Limit, Terms
+from kinpay.mandates.terms import Terms
 from kinpay.people.proof import ProofGiven
 from kinpay.primitives.fields import Closed, Currency, Id, Name, Pin
 
@@ -27,6 +29,13 @@ class TermsIn(Closed):
     terms: Terms
     proof: ProofGiven | None = None
     if_version: Version | None = None
+
+
+class TermsReadOut(Closed):
+    """Terms read from another standard's words, and the names of what they do not carry."""
+
+    terms: Terms
+    left_out: list[str]
 
 
 class FundingIn(Closed):
@@ -81,10 +90,19 @@ class PayCodeIn(Closed):
 
 
 class ChangedOut(Closed):
-    """The version now in force, and whether it allows nothing more than the one before."""
+    """The version now in force, and whether it allows nothing more than the one before.
+
+    `cools_until`: what held before binds besides until then, by the cooling time of the terms that were raised.
+    """
 
     version: int
     lowered: bool
+    cools_until: datetime | None
+
+    @classmethod
+    def of(cls, changed: Changed) -> Self:
+        """From what a change came to."""
+        return cls(version=changed.version, lowered=changed.lowered, cools_until=changed.cools_until)
 
 
 class MandateOut(Closed):
@@ -157,6 +175,7 @@ class VersionOut(Closed):
     agreed_by: str
     proof_id: str | None
     since: datetime
+    cools_until: datetime | None
 
     @classmethod
     def of(cls, version: MandateVersion) -> Self:
@@ -168,7 +187,16 @@ class VersionOut(Closed):
             agreed_by=version.agreed_by,
             proof_id=version.proof_id,
             since=version.since,
+            cools_until=version.cools_until,
         )
+
+
+class CoolingOut(Closed):
+    """What binds besides until an instant: limits of caution after the grant, or the terms before a raise."""
+
+    until: datetime
+    terms: Terms
+    limits: list[LimitOut]
 
 
 class MandateLookOut(Closed):
@@ -177,6 +205,7 @@ class MandateLookOut(Closed):
     mandate: MandateOut
     terms: Terms
     limits: list[LimitOut]
+    cooling: list[CoolingOut]
     agreement_ids: list[str]
     funding_version: int | None
     versions: list[VersionOut]
@@ -188,6 +217,10 @@ class MandateLookOut(Closed):
             mandate=MandateOut.of(look.mandate),
             terms=look.terms,
             limits=[LimitOut.of(one) for one in look.limits],
+            cooling=[
+                CoolingOut(until=one.until, terms=one.terms, limits=[LimitOut.of(limit) for limit in one.limits])
+                for one in look.cooling
+            ],
             agreement_ids=[] if look.funding is None else list(look.funding.agreement_ids),
             funding_version=None if look.funding is None else look.funding.version,
             versions=[VersionOut.of(one) for one in look.versions],

@@ -22,7 +22,7 @@ from kinpay.mandates.narrower import is_narrower
 from kinpay.mandates.spender_binding import spender_state, want_spender
 from kinpay.mandates.store import add_funding, add_version, current_terms, funding_of, lock_mandate
 from kinpay.mandates.tell import tell_of_mandate
-from kinpay.mandates.terms import Terms
+from kinpay.mandates.terms import Terms, cooled_down
 from kinpay.people.lock import LockedCircle, rules_changed
 from kinpay.people.proof import burn_proof
 from kinpay.primitives.errors import Conflict, NotFound, ProofRequired, WrongState
@@ -35,10 +35,14 @@ FUNDING: Final = "mandate.funding"
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The number of the version now in force, and whether it allows nothing more than the one before."""
+    """The number of the version now in force, and whether it allows nothing more than the one before.
+
+    `cools_until`: until when a raise has to cool down; what held before binds besides until then.
+    """
 
     version: int
     lowered: bool
+    cools_until: datetime | None = None
 
 
 async def change_terms(
@@ -55,17 +59,34 @@ async def change_terms(
     now = await database_now(conn)
     _expect(mandate, if_version)
     await require_same_currency(conn, mandate, terms)
-    lowered = is_narrower(await current_terms(conn, mandate), terms)
+    before = await current_terms(conn, mandate)
+    lowered = is_narrower(before, terms)
     await spend_proof(conn, proof_id, needed=not lowered, operation=TERMS, now=now)
-    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, now=now)
-    await ensure_counters(conn, circle=circle, scope="mandate", scope_id=mandate.id, terms=terms, now=now)
+    cools_until = None if lowered else cooled_down(before, now=now)
+    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, cools_until=cools_until, now=now)
+    await ensure_counters(
+        conn,
+        circle=circle,
+        scope="mandate",
+        scope_id=mandate.id,
+        terms=terms,
+        consented_at=mandate.created_at,
+        now=now,
+    )
     await rules_changed(conn, circle.id)
-    body = {"version": version, "terms_hash": terms.hash().hex(), "proof": proof_id, "charge_seq": circle.charge_seq}
-    event = audit.Event("mandate.terms_changed", mandate.id, {**body, "lowered": lowered}, payer_id)
+    body = {
+        "version": version,
+        "terms_hash": terms.hash().hex(),
+        "proof": proof_id,
+        "charge_seq": circle.charge_seq,
+        "lowered": lowered,
+        "cools_until": cools_until.isoformat() if cools_until else None,
+    }
+    event = audit.Event("mandate.terms_changed", mandate.id, body, payer_id)
     extra = {"version": version, "lowered": lowered, "terms": terms.canonical()}
     await tell_of_mandate(conn, "mandate_changed", mandate, now=now, extra=extra)
     await audit.record(conn, circle.id, event, now=now)
-    return Changed(version, lowered)
+    return Changed(version, lowered, cools_until)
 
 
 async def change_funding(

@@ -14,10 +14,11 @@ from kinpay.database import audit
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.mandates.counters import ensure_counters
+from kinpay.mandates.limit import Limit
 from kinpay.mandates.pin import pin_hash
 from kinpay.mandates.store import names_of
 from kinpay.mandates.tell import tell
-from kinpay.mandates.terms import Limit, Terms
+from kinpay.mandates.terms import Terms, require_no_cooling
 from kinpay.people.lock import LockedCircle, lock_circle, rules_changed
 from kinpay.people.store import member_roles, people_of
 from kinpay.primitives.errors import NotFound
@@ -124,8 +125,9 @@ async def issue_card(
     """Makes a card for a person in a circle; the person's older cards there are revoked, so that a lost one is worthless.
 
     `terms` is the card's own cap (`card_terms` is the preset), which binds beside the mandates; `pin` is kept as a keyed hash.
-    Raises: NotFound for a circle that is not there.
+    Raises: NotFound for a circle that is not there; Invalid for terms that would cool down.
     """
+    require_no_cooling(terms)
     circle = await lock_circle(conn, circle_id)
     older = await _active(conn, circle_id, person_id, "card")
     await _revoke(conn, circle, older, actor_id=actor_id, now=now)
@@ -140,7 +142,9 @@ async def issue_card(
         pin_hash=None if pin is None else pin_hash(keys, credential_id, pin),
         now=now,
     )
-    await ensure_counters(conn, circle=circle, scope="credential", scope_id=credential_id, terms=terms, now=now)
+    await ensure_counters(
+        conn, circle=circle, scope="credential", scope_id=credential_id, terms=terms, consented_at=now, now=now
+    )
     await rules_changed(conn, circle_id)
     await _tell(conn, "card_issued", circle, credential_id, person_id=person_id, now=now)
     body = {"person": person_id, "terms_hash": terms.hash().hex(), "pin": pin is not None}

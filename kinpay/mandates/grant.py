@@ -14,6 +14,7 @@ from kinpay.mandates.agreement_store import agreements
 from kinpay.mandates.counters import ensure_counters
 from kinpay.mandates.funding import own_agreements, settle_funding
 from kinpay.mandates.mandate import Mandate, MandateEvent, MandateState
+from kinpay.mandates.narrower import is_narrower
 from kinpay.mandates.spender_binding import want_spender
 from kinpay.mandates.store import (
     add_funding,
@@ -25,7 +26,7 @@ from kinpay.mandates.store import (
     move_mandate,
     open_mandate,
 )
-from kinpay.mandates.terms import Terms
+from kinpay.mandates.terms import Terms, cooled_down
 from kinpay.people.lock import LockedCircle, lock_circle, rules_changed
 from kinpay.primitives.errors import Invalid
 
@@ -63,7 +64,9 @@ async def propose(
     await add_funding(conn, mandate, [*agreement_ids, *kept], now=now)
     for agreement in given:
         await want_spender(conn, agreement, spender_id, now=now)
-    await ensure_counters(conn, circle=circle, scope="mandate", scope_id=mandate.id, terms=terms, now=now)
+    await ensure_counters(
+        conn, circle=circle, scope="mandate", scope_id=mandate.id, terms=terms, consented_at=mandate.created_at, now=now
+    )
     await rules_changed(conn, circle_id)
     body = {"version": version, "payer": payer_id, "spender": spender_id, "agreements": [*agreement_ids, *kept]}
     await audit.record(conn, circle_id, audit.Event("mandate.proposed", mandate.id, body, payer_id), now=now)
@@ -74,8 +77,17 @@ async def _consent(
     conn: Connection, circle: LockedCircle, mandate: Mandate, terms: Terms, *, proof_id: str | None, now: datetime
 ) -> int:
     """Writes the version and the event that shows by its hash what was consented to."""
-    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, now=now)
-    body = {"version": version, "terms_hash": terms.hash().hex(), "proof": proof_id, "charge_seq": circle.charge_seq}
+    before = await current_terms(conn, mandate) if mandate.version else None
+    lowered = before is not None and is_narrower(before, terms)
+    cools_until = None if before is None or lowered else cooled_down(before, now=now)
+    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, cools_until=cools_until, now=now)
+    body = {
+        "version": version,
+        "terms_hash": terms.hash().hex(),
+        "proof": proof_id,
+        "charge_seq": circle.charge_seq,
+        "cools_until": cools_until.isoformat() if cools_until else None,
+    }
     await audit.record(conn, circle.id, audit.Event("mandate.consented", mandate.id, body, mandate.payer_id), now=now)
     return version
 

@@ -104,6 +104,8 @@ class MandateVersion:
     proof_id: str | None
     from_charge_seq: int
     since: datetime
+    cools_until: datetime | None
+    """Until when the version before binds besides: a raise takes effect when it has cooled down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from kinpay.mandates.change_terms import spend_proof
 from kinpay.mandates.counters import counters_of, ensure_counters, recount
 from kinpay.mandates.narrower import is_narrower
 from kinpay.mandates.tell import tell
-from kinpay.mandates.terms import Terms
+from kinpay.mandates.terms import Terms, require_no_cooling
 from kinpay.people.lock import LockedCircle, lock_circle, rules_changed
 from kinpay.people.store import lock_as_member, people_of
 from kinpay.primitives.errors import Conflict, Forbidden, Invalid, NotFound, WrongState
@@ -181,9 +181,11 @@ async def _lock_own(conn: Connection, pool_id: str, *, payer_id: str) -> tuple[L
 
 
 def _require_pool_terms(terms: Terms) -> None:
-    """A pool has calendar ceilings and nothing else. Raises: Invalid."""
-    if terms.conditions or not terms.limits or any(limit.window == "per_payment" for limit in terms.limits):
-        raise Invalid("pool_needs_calendar_limits_only", field="terms")
+    """A pool has ceilings over some time and nothing else. Raises: Invalid."""
+    require_no_cooling(terms)
+    alone = terms.conditions or terms.valid_from or terms.valid_to
+    if alone or not terms.limits or any(limit.window == "per_payment" for limit in terms.limits):
+        raise Invalid("pool_counts_over_time_only", field="terms")
 
 
 async def _spenders(conn: Connection, circle_id: str, spender_ids: Sequence[str] | None) -> list[str] | None:
@@ -219,9 +221,11 @@ async def _write(
         from_charge_seq=circle.charge_seq,
         now=now,
     )
-    await ensure_counters(conn, circle=circle, scope="pool", scope_id=pool_id, terms=terms, now=now)
-    await rules_changed(conn, circle.id)
     pool = await own_pool(conn, pool_id, payer_id=payer_id)
+    await ensure_counters(
+        conn, circle=circle, scope="pool", scope_id=pool_id, terms=terms, consented_at=pool.created_at, now=now
+    )
+    await rules_changed(conn, circle.id)
     await _told(conn, circle, pool_id, name=pool.name, payer_id=payer_id, event=event, now=now)
     body = {
         "version": version,

@@ -85,16 +85,27 @@ async def insert_mandate(conn: Connection, *, circle_id: str, payer_id: str, spe
 
 
 INSERT_VERSION = Sql("""
-    INSERT INTO mandate_version (mandate_id, circle_id, version, terms, terms_hash, agreed_by, proof_id, from_charge_seq, since)
-    VALUES (:mandate_id, :circle_id, :version, :terms, :terms_hash, :agreed_by, :proof_id, :from_charge_seq, :now)
+    INSERT INTO mandate_version (mandate_id, circle_id, version, terms, terms_hash, agreed_by, proof_id, from_charge_seq, since,
+                                 cools_until)
+    VALUES (:mandate_id, :circle_id, :version, :terms, :terms_hash, :agreed_by, :proof_id, :from_charge_seq, :now, :cools_until)
 """)
 MOVE_MANDATE_VERSION = Sql("UPDATE mandate SET version = :version WHERE id = :mandate_id AND version = :version - 1")
 
 
 async def add_version(
-    conn: Connection, mandate: Mandate, terms: Terms, *, circle: LockedCircle, proof_id: str | None, now: datetime
+    conn: Connection,
+    mandate: Mandate,
+    terms: Terms,
+    *,
+    circle: LockedCircle,
+    proof_id: str | None,
+    cools_until: datetime | None,
+    now: datetime,
 ) -> int:
-    """Writes the payer's next version of the terms, for every reservation after this one. Returns its number."""
+    """Writes the payer's next version of the terms, for every reservation after this one. Returns its number.
+
+    `cools_until`: until when the version before binds besides.
+    """
     version = mandate.version + 1
     if await MOVE_MANDATE_VERSION.run(conn, mandate_id=mandate.id, version=version) != 1:
         raise Conflict(thing="mandate", version=mandate.version)
@@ -108,13 +119,14 @@ async def add_version(
         agreed_by=mandate.payer_id,
         proof_id=proof_id,
         from_charge_seq=circle.charge_seq,
+        cools_until=cools_until,
         now=now,
     )
     return version
 
 
 VERSIONS = Sql("""
-    SELECT mandate_id, version, terms, terms_hash, agreed_by, proof_id, from_charge_seq, since
+    SELECT mandate_id, version, terms, terms_hash, agreed_by, proof_id, from_charge_seq, since, cools_until
     FROM mandate_version WHERE mandate_id = :mandate_id ORDER BY version DESC LIMIT :most
 """)
 

@@ -14,12 +14,13 @@ from kinpay.database import audit
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
 from kinpay.mandates.change_terms import spend_proof
-from kinpay.mandates.counters import FITTING
+from kinpay.mandates.counters import FITTING, NET_MINOR, periods_of
 from kinpay.mandates.tell import tell
 from kinpay.people.lock import LockedCircle, rules_changed
 from kinpay.people.store import lock_as_member, people_of
-from kinpay.primitives.clock import Window, window_around, zone
+from kinpay.primitives.clock import zone
 from kinpay.primitives.errors import Forbidden
+from kinpay.primitives.period import window_around
 
 CHANGE: Final = "circle.time_zone"
 """The operation that a proof for another zone names; its content is `{"time_zone": name}`."""
@@ -44,8 +45,8 @@ async def change_time_zone(conn: Connection, *, circle_id: str, payer_id: str, t
     await spend_proof(conn, proof_id, needed=True, operation=CHANGE, now=now)
     await MOVE_ZONE.run(conn, circle_id=circle.id, time_zone=time_zone)
     await INSERT_ZONE.run(conn, circle_id=circle.id, time_zone=time_zone, now=now)
-    for window in Window:
-        await _move_windows(conn, circle, window, time_zone=time_zone, now=now)
+    for period in await periods_of(conn, circle.id):
+        await _move_windows(conn, circle, period, time_zone=time_zone, now=now)
     await rules_changed(conn, circle.id)
     facts = {"from": circle.time_zone, "to": time_zone}
     body = {"circle_id": circle.id, "circle_name": circle.name, **facts}
@@ -59,8 +60,10 @@ OPEN_WINDOWS = Sql(
     """
     WITH used AS (
         SELECT k.id, count(*)::integer AS count,
-               sum(coalesce(ch.captured_minor, ch.amount_minor) - ch.refunded_minor)::bigint AS amount_minor
-        FROM counter k JOIN charge ch ON ch.decided_at >= :new_start AND ch.decided_at < :new_end AND"""
+               sum("""
+    + NET_MINOR
+    + """)::bigint AS amount_minor
+        FROM counter k JOIN charge ch ON ch.decided_at >= :new_start AND ch.decided_at < :new_end AND """
     + FITTING
     + """
         WHERE k.circle_id = :circle_id AND k.period = :period GROUP BY k.id),
@@ -86,12 +89,12 @@ CUT_SHORT = Sql("""
 """)
 
 
-async def _move_windows(conn: Connection, circle: LockedCircle, window: Window, *, time_zone: str, now: datetime) -> None:
-    """Opens the new window around now for every counter of one period, and ends the old one."""
-    old, new = window_around(now, window, circle.time_zone), window_around(now, window, time_zone)
+async def _move_windows(conn: Connection, circle: LockedCircle, period: str, *, time_zone: str, now: datetime) -> None:
+    """Opens the new window around now for every counter of one period, and ends the old one. Some periods know no zone."""
+    old, new = window_around(now, period, circle.time_zone), window_around(now, period, time_zone)
     if old == new:
         return
-    named = {"circle_id": circle.id, "period": str(window), "old_start": old.start}
+    named = {"circle_id": circle.id, "period": period, "old_start": old.start}
     await OPEN_WINDOWS.run(conn, **named, new_start=new.start, new_end=new.end)
     if old.start != new.start:
         await CUT_SHORT.run(conn, **named, now=now)

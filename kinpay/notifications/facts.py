@@ -111,6 +111,7 @@ TODAY = Sql("""
     FROM mandate m
     JOIN mandate_version v ON v.mandate_id = m.id AND v.version = m.version
     JOIN counter k ON k.scope = 'mandate' AND k.scope_id = m.id AND k.period = 'day' AND k.filter = '{}'
+                      AND k.refunds = 'restore'
     JOIN usage u ON u.counter_id = k.id
     WHERE m.id = :mandate_id AND u.window_start <= :decided_at AND :decided_at < u.window_end
       AND u.window_start <= kinpay_now() AND kinpay_now() < u.window_end
@@ -128,7 +129,8 @@ async def left_today(conn: Connection, charge: ChargeFacts) -> dict[str, int]:
     ceilings = [
         limit["at_most"]
         for limit in row["terms"]["limits"]
-        if (limit["metric"], limit["window"]) == ("amount", "day") and not limit.get("filter")
+        if (limit["metric"], limit["window"]) == ("amount", "day")
+        and not any(limit.get(name) for name in ("filter", "alignment", "proration", "refunds"))
     ]
     if not ceilings:
         return {}

@@ -42,20 +42,25 @@ def reasons_text(reasons: Sequence[Mapping[str, Any]], *, currency: str, catalog
 def _reason(reason: Mapping[str, Any], currency: str, catalogue: Catalogue) -> str:
     phrases = catalogue.phrases
     name, scope, kind = reason["code"], "scope.mandate", "filter.everything"
+    cooling = name.startswith("COOLING_")
+    name = name.removeprefix("COOLING_")
     for prefix, phrase in _SCOPES.items():
         if name.startswith(prefix):
             name, scope = name.removeprefix(prefix), phrase
     if name.startswith("CATEGORY_"):
         name, kind = name.removeprefix("CATEGORY_"), "filter.category"
+    window, _, metric = name.rpartition("_")
+    counts = metric == "COUNT"
 
     def number(field: str) -> str:
         value = reason.get(field) or 0
-        return str(value) if name.endswith("COUNT") else amount_text(value, currency)
+        return str(value) if counts else amount_text(value, currency)
 
-    template = phrases.get(f"reason.{name}", phrases["reason.other"])
-    return template.format(
-        scope=phrases[scope], filter=phrases[kind], most=number("at_most"), least=number("at_least"), used=number("used")
-    )
+    per = phrases.get(f"per.{window.lower()}") if metric in ("AMOUNT", "COUNT") else None
+    template = phrases[f"reason.{metric.lower()}"] if per else phrases.get(f"reason.{name}", phrases["reason.other"])
+    numbers = {"most": number("at_most"), "least": number("at_least"), "used": number("used")}
+    text = template.format(scope=phrases[scope], filter=phrases[kind], per=per, **numbers)
+    return phrases["reason.cooling"].format(reason=text) if cooling else text
 
 
 def possible_text(refusal: Mapping[str, Any], *, currency: str, time_zone: str, near: datetime, catalogue: Catalogue) -> str:
@@ -82,12 +87,42 @@ def _terms(terms: Mapping[str, Any], catalogue: Catalogue) -> Iterator[str]:
         most, least = limit.get("at_most"), limit.get("at_least")
         if most is not None:
             shown = str(most) if limit["metric"] == "count" else amount_text(most, currency)
-            yield _filtered(phrases[f"terms.{limit['metric']}.{limit['window']}"].format(most=shown), limit, phrases)
+            each = limit["window"] == "per_payment"
+            template = phrases["terms.amount.per_payment" if each else f"terms.{limit['metric']}"]
+            yield _qualified(template.format(most=shown, per="" if each else _per(limit, phrases)), limit, phrases)
         if least is not None:
-            yield _filtered(phrases["terms.amount.least"].format(least=amount_text(least, currency)), limit, phrases)
-    for kind in dict.fromkeys(condition["kind"] for condition in terms.get("conditions", ())):
+            yield _qualified(phrases["terms.amount.least"].format(least=amount_text(least, currency)), limit, phrases)
+    for kind in dict.fromkeys(_kind(condition) for condition in terms.get("conditions", ())):
         yield phrases[f"terms.{kind}"]
+    for end in ("valid_from", "valid_to"):
+        if terms.get(end):
+            yield phrases[f"terms.{end}"].format(day=terms[end])
+    if terms.get("cooling"):
+        yield phrases["terms.cooling"].format(hours=terms["cooling"]["hours"])
 
 
-def _filtered(text: str, limit: Mapping[str, Any], phrases: Mapping[str, str]) -> str:
-    return phrases["terms.filtered"].format(limit=text) if limit.get("filter") else text
+def _kind(condition: Mapping[str, Any]) -> str:
+    return "school_hours" if condition.get("calendar") else str(condition["kind"])
+
+
+def _per(limit: Mapping[str, Any], phrases: Mapping[str, str]) -> str:
+    """`a day`, `within any 24 hours`, `a month since the consent`."""
+    if limit["window"] == "trailing":
+        return phrases["per.within"].format(length=_length(limit["trailing_s"], phrases))
+    return phrases[f"per.{'consent_' if limit.get('alignment') == 'consent' else ''}{limit['window']}"]
+
+
+def _length(seconds: int, phrases: Mapping[str, str]) -> str:
+    """In the largest unit that comes out even; two days and more in days."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds % length == 0 and seconds > length:
+            return phrases[f"length.{unit}"].format(count=seconds // length)
+    return phrases["length.seconds"].format(count=seconds)
+
+
+def _qualified(text: str, limit: Mapping[str, Any], phrases: Mapping[str, str]) -> str:
+    if limit.get("filter"):
+        text = phrases["terms.filtered"].format(limit=text)
+    if limit.get("proration") == "first_period":
+        text = phrases["terms.prorated"].format(limit=text)
+    return phrases["terms.kept"].format(limit=text) if limit.get("refunds") == "keep" else text

@@ -1,25 +1,13 @@
-"""Time zones and calendar windows. `now` is always a parameter: the one clock is the database's (semantics.md)."""
+"""Time zones, days and instants. `now` is always a parameter: the one clock is the database's (semantics.md)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from kinpay.primitives.errors import Invalid
-
-
-class Window(StrEnum):
-    """The calendar periods that a counter may cover, in the circle's zone."""
-
-    DAY = "day"
-    """From local midnight to the next; 23 or 25 hours long where clocks change."""
-    WEEK = "week"
-    """From Monday's local midnight."""
-    MONTH = "month"
-    """From the first of the month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +37,6 @@ def _names() -> frozenset[str]:
 def local_date(moment: datetime, zone_name: str) -> date:
     """The calendar day of `moment` on the circle's wall."""
     return moment.astimezone(zone(zone_name)).date()
-
-
-def window_around(moment: datetime, window: Window, zone_name: str) -> Span:
-    """The calendar window that holds `moment` in `zone_name`, as UTC instants."""
-    return _span(local_date(moment, zone_name), window, zone_name)
-
-
-@lru_cache(maxsize=8192)
-def _span(day: date, window: Window, zone_name: str) -> Span:
-    if window is Window.DAY:
-        first, after = day, day + timedelta(days=1)
-    elif window is Window.WEEK:
-        first = day - timedelta(days=day.weekday())
-        after = first + timedelta(days=7)
-    else:
-        first = day.replace(day=1)
-        after = (first + timedelta(days=32)).replace(day=1)
-    return Span(start_of_day(first, zone_name), start_of_day(after, zone_name))
 
 
 def start_of_day(day: date, zone_name: str) -> datetime:

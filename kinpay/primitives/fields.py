@@ -59,6 +59,14 @@ def _calendar_date(value: object) -> object:
     return value
 
 
+def _day_text(text: str) -> str:
+    """Raises: ValueError for what is no day."""
+    if not _DATE.fullmatch(text):
+        raise ValueError("not a calendar date")
+    date.fromisoformat(text)
+    return text
+
+
 def _known_currency(code: str) -> str:
     if code not in EXPONENTS:
         raise ValueError("unknown currency")
@@ -87,6 +95,12 @@ Pin = Annotated[str, Field(pattern=r"^[0-9]{4,8}$")]
 """A spender's number, ASCII digits."""
 Day = Annotated[date, Field(strict=False), BeforeValidator(_calendar_date)]
 """A calendar date, `YYYY-MM-DD`."""
+
+
+DayText = Annotated[str, AfterValidator(_day_text), Field(examples=["2026-03-02"])]
+"""A calendar date, `YYYY-MM-DD`, kept as it is written: so that it sorts, hashes and is shown as one text."""
+ItemCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$", examples=["tobacco"])]
+"""How a till names what it sells: a GTIN, an article number or a kind of goods."""
 
 
 def read_key(header: str | None) -> str:

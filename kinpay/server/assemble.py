@@ -18,6 +18,7 @@ from kinpay.charges.void import void_run_out
 from kinpay.database.pool import database_now
 from kinpay.mandates.agreement_store import due_agreements
 from kinpay.mandates.bind_spender import bind_spender_at_provider, unbind_spender_at_provider
+from kinpay.mandates.counters import forget_trails
 from kinpay.mandates.end_agreement import end_at_provider
 from kinpay.mandates.pin import check_pin
 from kinpay.mandates.routes import router as mandate_routes
@@ -174,6 +175,10 @@ def errands(house: House) -> Sequence[Errand]:
         if count := await keyring.rotate():
             log.info("keys wrapped anew", extra={"count": count})
 
+    async def trails() -> None:
+        async with db.transaction() as conn:
+            await forget_trails(conn)
+
     async def checkpoint() -> None:
         async with db.transaction() as conn:
             await make_checkpoint(conn, house.keys, await database_now(conn))
@@ -190,6 +195,7 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="sign a checkpoint", every_s=300, run=checkpoint),
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
+        Errand(name="forget old uses", every_s=3600, run=trails),
         Errand(name="wrap keys anew", every_s=21600, run=wrap_anew),
         Errand(name="destroy stray keys", every_s=3600, run=stray_keys),
     ]

@@ -210,6 +210,12 @@ CIRCLES = [
 ]
 MANDATES = [
     _row("GET /v1/mandates/{mandate_id}", MEMBERS),
+    _row("GET /v1/mandates/{mandate_id}/control-parameters", MEMBERS, works=False),
+    _row(
+        "POST /v1/terms/control-parameters",
+        PERSONS,
+        _same({"MaximumIndividualAmount": {"Amount": "20.00", "Currency": "CNY"}, "PeriodicLimits": []}),
+    ),
     _row(
         "PUT /v1/mandates/{mandate_id}/terms",
         {"payer"},

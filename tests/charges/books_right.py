@@ -10,29 +10,35 @@ from kinpay.charges.request import Charge
 from kinpay.database.pool import Database
 from kinpay.providers.contract import DebitState
 from tests.charges.household import Household
-from tests.charges.oracle import World, selects, used, window_of
+from tests.charges.oracle import Bound, World, selects, used, used_at
 from tests.charges.scripted import ScriptedBank
+from tests.charges.walls import Per, per, window_of
 
 
 async def sums_are_right(db: Database, home: Household, world: World, pool_id: str) -> None:
     """Every usage row is the naive sum over the charges of its window, and no window is missing."""
     async with db.connection() as conn:
         rows = await conn.fetch(
-            "SELECT c.scope, c.scope_id, c.period, c.filter, u.window_start, u.window_end, u.amount_minor, u.count, c.id"
-            " FROM counter c JOIN usage u ON u.counter_id = c.id WHERE c.circle_id = $1",
+            "SELECT c.scope, c.scope_id, c.period, c.refunds, c.filter, u.window_start, u.window_end, u.amount_minor, u.count,"
+            " c.id FROM counter c JOIN usage u ON u.counter_id = c.id WHERE c.circle_id = $1",
             home.circle_id,
         )
     there = set()
     for row in rows:
-        assert window_of(row["window_start"], row["period"], world.zone) == (row["window_start"], row["window_end"])
-        sums = used(world, row["scope"], row["scope_id"], row["filter"], row["period"], row["window_start"])
+        window, _, seconds = row["period"].partition("@")
+        limit = {"window": window, "trailing_s": int(seconds or 0), "filter": row["filter"], "refunds": row["refunds"]}
+        around = window_of(row["window_start"], per(limit, world.anchor), world.zone)
+        assert around == (row["window_start"], row["window_end"])
+        bound = Bound(row["scope"], row["scope_id"], {})
+        at = row["window_start"]
+        sums = used(world, bound, limit, at) if window != "trailing" else used_at(world, bound, limit, at)
         assert (row["amount_minor"], row["count"]) == sums, dict(row)
         there.add((row["scope_id"], row["period"], row["window_start"], str(row["filter"])))
     for made in world.history:
         for scope_id in (made.mandate, pool_id):
-            assert (scope_id, "month", window_of(made.at, "month", world.zone)[0], "{}") in there
+            assert (scope_id, "month", window_of(made.at, Per("month"), world.zone)[0], "{}") in there
         if selects({"mccs": ["7995"]}, made.asked):
-            assert (made.mandate, "week", window_of(made.at, "week", world.zone)[0], "{'mccs': ['7995']}") in there
+            assert (made.mandate, "week", window_of(made.at, Per("week"), world.zone)[0], "{'mccs': ['7995']}") in there
 
 
 async def ledger_is_right(db: Database, home: Household, charges: Sequence[Charge]) -> None:
@@ -61,7 +67,7 @@ async def ledger_is_right(db: Database, home: Household, charges: Sequence[Charg
     came, went = dict(map(tuple, debited)), dict(map(tuple, returned))
     for charge in charges:
         sold = charge.state in (ChargeState.SUCCEEDED, ChargeState.ARREARS) or charge.owed_since is not None
-        assert -accounts[charge.id]["merchant"] == (charge.net_minor if sold else 0), charge
+        assert -accounts[charge.id]["merchant"] == (charge.debited_minor - charge.refunded_minor if sold else 0), charge
         assert accounts[charge.id]["clearing"] == came.get(charge.id, 0) - went.get(charge.id, 0), charge
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from kinpay.charges.batch import Batcher
 from kinpay.charges.books import lock_charge
 from kinpay.charges.charge import Method
-from kinpay.charges.decide import Order
+from kinpay.charges.order import Order
 from kinpay.charges.request import AuthorizeRequest, Charge
 from kinpay.charges.store import read_charges
 from kinpay.charges.void import ask_void, stop_debit
@@ -230,6 +230,8 @@ class Household:
             "spender_id": spender.id,
             "credential_id": credential_id,
             "method": method.value,
+            "terminal_id": self.shop.terminal_id,
+            "items": (),
         }
         order = Order(**{name: changed.pop(name, value) for name, value in known.items()})
         key = changed.pop("key", None) or new_id()

@@ -14,58 +14,12 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-ZONES = ("Asia/Shanghai", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Africa/Cairo", "America/Havana")
-FAR = timedelta(days=70)
-"""After two months every window is empty and every weekday has come round: what does not pass by then never will."""
+from tests.charges.walls import Per, jumps, label, name_of, on_such_a_day, per, window_of
 
-Label = date | tuple[int, int]
-
-
-def label(moment: datetime, window: str, zone: str) -> Label:
-    """The name of the day, ISO week or month that the wall shows."""
-    return _label(int(moment.timestamp()), window, zone)
-
-
-@lru_cache(maxsize=200_000)
-def _label(second: int, window: str, zone: str) -> Label:
-    day = datetime.fromtimestamp(second, ZoneInfo(zone)).date()
-    if window == "day":
-        return day
-    return day.isocalendar()[:2] if window == "week" else (day.year, day.month)
-
-
-@lru_cache(maxsize=20_000)
-def window_of(moment: datetime, window: str, zone: str) -> tuple[datetime, datetime]:
-    """The first instant with the label of `moment`, and the first one after it with another; found by halving."""
-    here, mine, reach = int(moment.timestamp()), label(moment, window, zone), 35 * 86400
-    start = _first(here - reach, here, lambda second: _label(second, window, zone) == mine)
-    end = _first(here, here + reach, lambda second: _label(second, window, zone) != mine)
-    return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
-
-
-def _first(low: int, high: int, true: Any) -> int:
-    """The first second in (low, high] at which `true` holds, given that it stays true."""
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if true(middle) else (middle, high)
-    return high
-
-
-@lru_cache(maxsize=64)
-def jumps(zone: str, first_year: int = 2024, last_year: int = 2028) -> tuple[datetime, ...]:
-    """The instants at which the zone's clocks change."""
-    second, found = int(datetime(first_year, 1, 1, tzinfo=UTC).timestamp()), []
-    end, step = int(datetime(last_year, 1, 1, tzinfo=UTC).timestamp()), 86400
-
-    def offset(at: int) -> timedelta | None:
-        return datetime.fromtimestamp(at, ZoneInfo(zone)).utcoffset()
-
-    while second < end:
-        before = offset(second)
-        if offset(second + step) != before:
-            found.append(datetime.fromtimestamp(_first(second, second + step, lambda at, old=before: offset(at) != old), UTC))
-        second += step
-    return tuple(found)
+NEAR = timedelta(days=70)
+"""After two months every week and month is another and every weekday has come round: what does not pass by then never will."""
+FAR = timedelta(days=400)
+"""As far as anybody looks ahead, where years, school holidays or days of validity are written."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +32,20 @@ class Asked:
     mcc: str
     spender: str
     card: str | None
+    method: str = "card"
+    terminal: str = "7e" * 16
+    items: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Made:
-    """A payment that was approved, and under which mandate."""
+    """A payment that was approved, under which mandate, and how much of it was given back."""
 
     asked: Asked
     at: datetime
     mandate: str
     payer: str
+    refunded: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +69,7 @@ class Allowed:
     arrears: bool
     terms: Mapping[str, Any]
     agreements: Sequence[Funding]
+    cooling: Sequence[tuple[Mapping[str, Any], datetime]] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +104,16 @@ class Says:
     resets_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What binds, whose it is, and until when if only for a time."""
+
+    scope: str
+    id: str
+    terms: Mapping[str, Any]
+    until: datetime | None = None
+
+
 @dataclass
 class World:
     """A circle and its past."""
@@ -157,6 +126,8 @@ class World:
     pools: Sequence[Shared] = ()
     cards: Sequence[Card] = ()
     history: Sequence[Made] = ()
+    anchor: date = date(2026, 1, 1)
+    """The day of every consent."""
 
     def card(self, card_id: str | None) -> Card | None:
         """The credential presented."""
@@ -166,15 +137,17 @@ class World:
         """In the order to try."""
         return [mandate for mandate in self.mandates if mandate.spender == spender]
 
-    def scopes(self, asked: Asked, mandate: Allowed) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        """(scope, its id, terms) of everything that binds."""
-        yield "mandate", mandate.id, mandate.terms
+    def scopes(self, asked: Asked, mandate: Allowed) -> Iterator[Bound]:
+        """Everything that binds."""
+        yield Bound("mandate", mandate.id, mandate.terms)
+        for terms, until in mandate.cooling:
+            yield Bound("mandate", mandate.id, terms, until)
         card = self.card(asked.card)
         if card is not None and card.terms is not None:
-            yield "credential", card.id, card.terms
+            yield Bound("credential", card.id, card.terms)
         for pool in self.pools:
             if pool.payer == mandate.payer and (pool.spenders is None or asked.spender in pool.spenders):
-                yield "pool", pool.id, pool.terms
+                yield Bound("pool", pool.id, pool.terms)
 
     def counted(self, scope: str, scope_id: str, made: Made) -> bool:
         """Whether a payment of the past belongs to a scope."""
@@ -188,20 +161,49 @@ class World:
 
 def selects(chosen: Mapping[str, Sequence[str]], asked: Asked) -> bool:
     """Whether a filter selects a payment."""
-    return asked.merchant in chosen.get("payees", [asked.merchant]) and asked.mcc in chosen.get("mccs", [asked.mcc])
+    named = {"payees": asked.merchant, "mccs": asked.mcc, "methods": asked.method, "terminals": asked.terminal}
+    if any(value not in chosen.get(name, [value]) for name, value in named.items()):
+        return False
+    return "items" not in chosen or not asked.items or any(code in chosen["items"] for code, _ in asked.items)
 
 
-def used(
-    world: World, scope: str, scope_id: str, chosen: Mapping[str, Sequence[str]], window: str, at: datetime
-) -> tuple[int, int]:
-    """Amount and number of the past payments that fit, in the window around `at`."""
-    here = label(at, window, world.zone)
-    found = [
-        made.asked.amount
-        for made in world.history
-        if world.counted(scope, scope_id, made) and selects(chosen, made.asked) and label(made.at, window, world.zone) == here
-    ]
+def part(chosen: Mapping[str, Sequence[str]], asked: Asked, whole: int) -> int:
+    """How much of `whole` a filter counts."""
+    if "items" not in chosen or not asked.items:
+        return whole
+    return min(whole, sum(amount for code, amount in asked.items if code in chosen["items"]))
+
+
+def used(world: World, bound: Bound, limit: Mapping[str, Any], at: datetime) -> tuple[int, int]:
+    """Amount and number of the past payments that count for a limit at an instant."""
+    chosen, over = limit.get("filter", {}), per(limit, world.anchor)
+    found = []
+    for made in world.history:
+        if over.window == "trailing":
+            inside = made.at > at - timedelta(seconds=over.trailing_s)
+        else:
+            inside = label(made.at, over, world.zone) == label(at, over, world.zone)
+        if inside and world.counted(bound.scope, bound.id, made) and selects(chosen, made.asked):
+            kept = limit.get("refunds") == "keep"
+            found.append(part(chosen, made.asked, made.asked.amount - (0 if kept else made.refunded)))
     return sum(found), len(found)
+
+
+def used_at(world: World, bound: Bound, limit: Mapping[str, Any], at: datetime) -> tuple[int, int]:
+    """The same, of just that instant."""
+    just = replace(world, history=[made for made in world.history if made.at == at])
+    return used(just, bound, {**limit, "window": "lifetime"}, at)
+
+
+def allowed(world: World, limit: Mapping[str, Any], at: datetime) -> int:
+    """What a limit allows at an instant: of the first period its part by days, counted one by one."""
+    most, over = limit["at_most"], per(limit, world.anchor)
+    day, first = datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(world.zone)).date(), name_of(world.anchor, over)
+    if limit.get("proration") != "first_period" or name_of(day, over) != first:
+        return int(most)
+    days = [world.anchor + timedelta(days=number) for number in range(-366, 367)]
+    same = [one for one in days if name_of(one, over) == first]
+    return int(most * sum(one >= world.anchor for one in same) // len(same))
 
 
 def barred(world: World, asked: Asked) -> list[Says]:
@@ -228,14 +230,38 @@ def against(world: World, asked: Asked, mandate: Allowed, at: datetime, spent: f
         says.append(Says(2, "MANDATE_ARREARS"))
     if asked.currency != mandate.terms["currency"]:
         says.append(Says(2, "CURRENCY"))
-    for scope, scope_id, terms in world.scopes(asked, mandate):
-        for condition in terms["conditions"]:
-            says += refused_by(condition, asked, at, world.zone)
-        for limit in terms["limits"]:
-            says += beyond(world, scope, scope_id, limit, asked, at)
+    for bound in world.scopes(asked, mandate):
+        if bound.until is not None and at >= bound.until:
+            continue
+        cooling = "COOLING_" if bound.until else ""
+        for said in (*conditions_against(bound.terms, asked, at, world), *limits_against(bound, asked, at, world)):
+            says.append(replace(said, code=cooling + said.code, resets_at=_first_of(said, bound)))
     if fund(mandate, asked, spent) is None:
-        says.append(Says(11, "PROVIDER"))
+        says.append(Says(15, "PROVIDER"))
     return sorted(says, key=lambda said: said.rank)
+
+
+def _first_of(said: Says, bound: Bound) -> datetime | None:
+    ends = [moment for moment in (said.resets_at, bound.until) if moment is not None]
+    return min(ends, default=None)
+
+
+def conditions_against(terms: Mapping[str, Any], asked: Asked, at: datetime, world: World) -> Iterator[Says]:
+    """What days of validity and conditions say."""
+    today = f"{datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(world.zone)):%Y-%m-%d}"
+    if today < terms.get("valid_from", ""):
+        begins = datetime.combine(date.fromisoformat(terms["valid_from"]), time(12), ZoneInfo(world.zone)).astimezone(UTC)
+        yield Says(2, "NOT_YET_VALID", resets_at=window_of(begins, Per("day"), world.zone)[0])
+    if today > terms.get("valid_to", "9999"):
+        yield Says(2, "NO_LONGER_VALID")
+    for condition in terms["conditions"]:
+        yield from refused_by(condition, asked, at, world.zone)
+
+
+def limits_against(bound: Bound, asked: Asked, at: datetime, world: World) -> Iterator[Says]:
+    """What limits say."""
+    for limit in bound.terms["limits"]:
+        yield from beyond(world, bound, limit, asked, at)
 
 
 def fund(mandate: Allowed, asked: Asked, spent: frozenset[str] = frozenset()) -> Funding | None:
@@ -249,44 +275,64 @@ def fund(mandate: Allowed, asked: Asked, spent: frozenset[str] = frozenset()) ->
 
 def refused_by(condition: Mapping[str, Any], asked: Asked, at: datetime, zone: str) -> Iterator[Says]:
     """What a condition says."""
-    if condition["kind"] == "hours":
+    kind = condition["kind"]
+    if kind == "hours":
         wall = datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(zone))
         clock = f"{wall:%H:%M}"
         inside = (o["opens"] <= clock < o["closes"] and wall.isoweekday() in o["weekdays"] for o in condition["open"])
-        if not any(inside):
+        if not any(inside) or not on_such_a_day(condition, wall.date()):
             yield Says(4, "TIME")
         return
-    value, code = (asked.merchant, "PAYEE") if condition["kind"] == "payees" else (asked.mcc, "CATEGORY")
-    bad = value not in condition["allow"] if "allow" in condition else value in condition["deny"]
-    if bad:
-        yield Says(3, code)
+    values = [code for code, _ in asked.items]
+    if kind != "items":
+        values = [{"payees": asked.merchant, "mccs": asked.mcc, "methods": asked.method, "terminals": asked.terminal}[kind]]
+    elif not values:
+        yield Says(3, "ITEMS_UNKNOWN")
+    names = {"payees": "PAYEE", "mccs": "CATEGORY", "items": "ITEM", "methods": "METHOD", "terminals": "TERMINAL"}
+    if any(value not in condition["allow"] if "allow" in condition else value in condition["deny"] for value in values):
+        yield Says(3, names[kind])
 
 
 PREFIX = {"mandate": "", "credential": "CARD_", "pool": "POOL_"}
-RANKS = {"day": 7, "week": 8, "month": 9}
+RANKS = {"trailing": 7, "day": 8, "week": 9, "month": 10, "half_year": 11, "year": 11, "lifetime": 13}
 
 
-def beyond(world: World, scope: str, scope_id: str, limit: Mapping[str, Any], asked: Asked, at: datetime) -> Iterator[Says]:
+def beyond(world: World, bound: Bound, limit: Mapping[str, Any], asked: Asked, at: datetime) -> Iterator[Says]:
     """What a limit says. Equality passes."""
     chosen = limit.get("filter", {})
     if not selects(chosen, asked):
         return
-    name = PREFIX[scope] + ("CATEGORY_" if chosen else "")
-    most, window = limit.get("at_most"), limit["window"]
-    pool = 10 if scope == "pool" else None
+    wanted = part(chosen, asked, asked.amount)
+    name = PREFIX[bound.scope] + ("CATEGORY_" if chosen else "")
+    window, over = limit["window"], per(limit, world.anchor)
     if window == "per_payment":
-        if most is not None and asked.amount > most:
-            yield Says(5, f"{name}PER_PAYMENT", at_most=most)
-        if limit.get("at_least") is not None and asked.amount < limit["at_least"]:
+        if limit.get("at_most") is not None and wanted > limit["at_most"]:
+            yield Says(5, f"{name}PER_PAYMENT", at_most=limit["at_most"])
+        if limit.get("at_least") is not None and wanted < limit["at_least"]:
             yield Says(5, f"{name}PER_PAYMENT_MIN", at_least=limit["at_least"])
         return
-    amount, number = used(world, scope, scope_id, chosen, window, at)
-    taken, more = (number, 1) if limit["metric"] == "count" else (amount, asked.amount)
+    amount, number = used(world, bound, limit, at)
+    counts, most = limit["metric"] == "count", allowed(world, limit, at)
+    taken, more = (number, 1) if counts else (amount, wanted)
     if taken + more > most:
-        rank = pool or (6 if limit["metric"] == "count" else RANKS[window])
-        code = f"{name}{window.upper()}_{limit['metric'].upper()}"
-        end = window_of(at, window, world.zone)[1]
+        rank = 14 if bound.scope == "pool" else 6 if counts else 12 if over.consent else RANKS[window]
+        code = f"{name}{'CONSENT_' if over.consent else ''}{window.upper()}_{limit['metric'].upper()}"
+        end: datetime | None = None
+        if window == "trailing":
+            end = _leaves_at(world, bound, limit, at, most - more)
+        elif window != "lifetime":
+            end = window_of(at, over, world.zone)[1]
         yield Says(rank, code, at_most=most, used=taken, remaining=max(0, most - taken), resets_at=end)
+
+
+def _leaves_at(world: World, bound: Bound, limit: Mapping[str, Any], at: datetime, room: int) -> datetime | None:
+    """The first instant at which no more than `room` is left of what was used; or the last at which anything leaves."""
+    length = timedelta(seconds=limit["trailing_s"])
+    chosen = limit.get("filter", {})
+    counted = [m for m in world.history if world.counted(bound.scope, bound.id, m) and selects(chosen, m.asked)]
+    exits = sorted({made.at + length for made in counted if made.at + length > at})
+    which = 1 if limit["metric"] == "count" else 0
+    return next((end for end in exits if used(world, bound, limit, end)[which] <= room), exits[-1] if exits else None)
 
 
 def passes(world: World, asked: Asked, at: datetime, spent: frozenset[str] = frozenset()) -> Allowed | None:
@@ -304,39 +350,53 @@ def possible_now(world: World, asked: Asked, at: datetime, spent: frozenset[str]
 
 def again_at(world: World, asked: Asked, at: datetime, spent: frozenset[str] = frozenset()) -> datetime | None:
     """The first later instant at which it passes as asked."""
-    if barred(world, asked):
-        return None
-    timeless = (2, 3, 5, 11)
-    hopeful = [
-        m for m in world.mandates_of(asked.spender) if not any(s.rank in timeless for s in against(world, asked, m, at, spent))
-    ]
-    if not hopeful:
+    if barred(world, asked) or not any(_hopeful(world, m, asked, at, spent) for m in world.mandates_of(asked.spender)):
         return None
     return next((moment for moment in changes(world, at) if passes(world, asked, moment, spent)), None)
 
 
+def _hopeful(world: World, mandate: Allowed, asked: Asked, at: datetime, spent: frozenset[str]) -> bool:
+    """Whether nothing is against it that no time lifts. (A lifetime's limit is one of those: nothing leaves it.)"""
+    said = against(world, asked, mandate, at, spent)
+    timeless = [s for s in said if s.rank in (2, 3, 5, 13, 15) or "LIFETIME" in s.code]
+    too_little = any(
+        limit.get("at_most") is not None
+        and selects(limit.get("filter", {}), asked)
+        and (1 if limit["metric"] == "count" else part(limit.get("filter", {}), asked, asked.amount)) > limit["at_most"]
+        for bound in world.scopes(asked, mandate)
+        if bound.until is None
+        for limit in bound.terms["limits"]
+    )
+    return not too_little and all(s.code.startswith("COOLING_") or s.code == "NOT_YET_VALID" for s in timeless)
+
+
 def changes(world: World, at: datetime) -> list[datetime]:
-    """Every instant after `at`, for a while, at which anything could change: midnights, openings, jumps of the clock."""
-    return [moment for moment in _changes(world.zone, at, _openings(world)) if moment > at]
-
-
-def _openings(world: World) -> frozenset[str]:
-    every = [terms for mandate in world.mandates for terms in (mandate.terms,)]
+    """Every instant after `at`, for a while, at which anything could change: midnights, openings, jumps of the clock, the end
+    of a cooling time, a payment that leaves a trailing window."""
+    every = [terms for mandate in world.mandates for terms in (mandate.terms, *(terms for terms, _ in mandate.cooling))]
     every += [pool.terms for pool in world.pools] + [card.terms for card in world.cards if card.terms]
-    hours = [condition for terms in every for condition in terms["conditions"] if condition["kind"] == "hours"]
-    return frozenset(clock for condition in hours for o in condition["open"] for clock in (o["opens"], o["closes"]))
+    conditions = [condition for terms in every for condition in terms["conditions"] if condition["kind"] == "hours"]
+    clocks = frozenset(clock for hours in conditions for o in hours["open"] for clock in (o["opens"], o["closes"]))
+    limits = [limit for terms in every for limit in terms["limits"]]
+    far = any(limit["window"] in ("half_year", "year") for limit in limits)
+    far = far or any(hours.get("calendar") for hours in conditions) or any(terms.get("valid_from") for terms in every)
+    ends = [until for mandate in world.mandates for _, until in mandate.cooling]
+    lengths = {limit["trailing_s"] for limit in limits if limit["window"] == "trailing"}
+    ends += [made.at + timedelta(seconds=length) for made in world.history for length in lengths]
+    found = {*_changes(world.zone, at, clocks, FAR if far else NEAR), *ends}
+    return sorted(moment for moment in found if at < moment <= at + FAR)
 
 
 @lru_cache(maxsize=1000)
-def _changes(zone: str, at: datetime, clocks: frozenset[str]) -> list[datetime]:
-    found = {jump for jump in jumps(zone) if at < jump < at + FAR}
-    day, here = label(at, "day", zone), ZoneInfo(zone)
+def _changes(zone: str, at: datetime, clocks: frozenset[str], far: timedelta) -> list[datetime]:
+    found = {jump for jump in jumps(zone) if at < jump < at + far}
+    day, here = label(at, Per("day"), zone), ZoneInfo(zone)
     assert isinstance(day, date)
     times = [time(int(clock[:2]), int(clock[3:])) for clock in clocks if clock != "24:00"]
     noon = datetime.combine(day, time(12), here)
-    for number in range(FAR.days):
+    for number in range(far.days + 1):
         middle = (noon + timedelta(days=number)).astimezone(UTC)
-        found.add(window_of(middle, "day", zone)[0])
+        found.add(window_of(middle, Per("day"), zone)[0])
         for clock in times:
             for fold in (0, 1):
                 found.add(datetime.combine(day + timedelta(days=number), clock, here).replace(fold=fold).astimezone(UTC))

@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from kinpay.charges.charge import Method
-from kinpay.charges.decide import Order
+from kinpay.charges.order import Order
 from kinpay.charges.request import AuthorizeRequest
 from kinpay.database.audit import GENESIS, Event, Head, Link, chain, write_links
 from kinpay.database.idempotency import RequestKey
-from kinpay.mandates.terms import filter_hash, terms_hash
+from kinpay.mandates.limit import filter_hash, period_of, refunds_of
+from kinpay.mandates.terms import terms_hash
+from kinpay.primitives.clock import local_date
 from kinpay.primitives.ids import new_id
 
 EIGHT_LIMITS: dict[str, Any] = {
@@ -142,7 +144,7 @@ async def found_families(
         " SELECT k, c, s, 'phone', 'active', $4 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u (k, c, s)",
         [f.credential_id for f in families], circles, spenders, now,
     )  # fmt: skip
-    await _write_counters(conn, families, terms, now)
+    await _write_counters(conn, families, terms, time_zone, now)
     await _write_history(conn, families, shop, terms, time_zone, now)
     return families
 
@@ -181,19 +183,20 @@ def _past(family: Family, shop: Shop, terms: dict[str, Any], time_zone: str) -> 
     ]
 
 
-async def _write_counters(conn: Any, families: list[Family], terms: dict[str, Any], now: datetime) -> None:
+async def _write_counters(conn: Any, families: list[Family], terms: dict[str, Any], time_zone: str, now: datetime) -> None:
+    anchor = local_date(now, time_zone)
     needed = {
-        (limit["window"], msgspec.json.encode(limit.get("filter", {}), order="sorted").decode())
+        (period, msgspec.json.encode(limit.get("filter", {}), order="sorted").decode(), refunds_of(limit))
         for limit in terms["limits"]
-        if limit["window"] != "per_payment"
+        if (period := period_of(limit, anchor)) is not None
     }
-    for period, written in sorted(needed):
+    for period, written, refunds in sorted(needed):
         canonical = msgspec.json.decode(written)
         await conn.execute(
-            "INSERT INTO counter (id, circle_id, scope, scope_id, period, filter, filter_hash, created_at)"
-            " SELECT k, c, 'mandate', m, $4, $5, $6, $7 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u (k, c, m)",
+            "INSERT INTO counter (id, circle_id, scope, scope_id, period, filter, filter_hash, refunds, created_at)"
+            " SELECT k, c, 'mandate', m, $4, $5, $6, $7, $8 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u (k, c, m)",
             [new_id() for _ in families], [f.circle_id for f in families], [f.mandate_id for f in families],
-            period, canonical, filter_hash(canonical), now,
+            period, canonical, filter_hash(canonical), refunds, now,
         )  # fmt: skip
 
 
@@ -203,7 +206,14 @@ def asking(
     """A request as the hot route would make it, without code and signature."""
     key = key or new_id()
     order = Order(
-        amount_minor, "CNY", shop.merchant_id, shop.mcc, family.spender_id, family.credential_id, Method.PAY_CODE.value
+        amount_minor,
+        "CNY",
+        shop.merchant_id,
+        shop.mcc,
+        family.spender_id,
+        family.credential_id,
+        Method.PAY_CODE.value,
+        shop.terminal_id,
     )
     known = {
         "charge_id": new_id(),

@@ -32,9 +32,10 @@ from tests.charges.books_right import ledger_is_right, provider_was_believed, su
 from tests.charges.campaign import campaign
 from tests.charges.household import Spender, found, limit, shop_of, terms, void_charge
 from tests.charges.looping import Looping
-from tests.charges.oracle import Allowed, Asked, Card, Funding, Made, Shared, World, passes, window_of
+from tests.charges.oracle import Allowed, Asked, Card, Funding, Made, Shared, World, passes
 from tests.charges.scripted import STEPS, ScriptedBank, Step
 from tests.charges.seeds import Shop
+from tests.charges.walls import Per, window_of
 from tests.conftest import set_clock
 
 MONDAY = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
@@ -50,7 +51,9 @@ mccs = st.sampled_from(("5812", "5812", "7995"))
 
 def mandate_terms(day: int, count: int) -> dict[str, Any]:
     """A mandate's terms; their windows and filters are always the same, so that counters are, too."""
-    return terms(limit(day), limit(count, metric="count"), limit(60, "week", mccs=["7995"]), limit(400, "month"))
+    soon = {**limit(90, "trailing"), "trailing_s": 7200}
+    ever = {**limit(500, "lifetime"), "refunds": "keep"}
+    return terms(limit(day), limit(count, metric="count"), limit(60, "week", mccs=["7995"]), limit(400, "month"), soon, ever)
 
 
 class FamilyMachine(RuleBasedStateMachine):
@@ -141,11 +144,7 @@ class FamilyMachine(RuleBasedStateMachine):
             pools=pools,
             cards=[Card(card_id, True, CARD) for card_id in home.cards.values()]
             + [Card(s.phone, True, None) for s in home.spenders],
-            history=[
-                Made(_asked(charge, charge.net_minor), charge.decided_at, charge.mandate_id or "", charge.payer_id or "")
-                for charge in charges
-                if charge.state in COUNTING
-            ],
+            history=[_made(charge) for charge in charges if charge.state in COUNTING],
         )
 
     @rule(amount=st.integers(1, 60), who=st.integers(0, 1), card=st.booleans(), mcc=mccs)
@@ -292,7 +291,7 @@ class FamilyMachine(RuleBasedStateMachine):
 
     @rule(after_s=st.integers(0, 5))
     def midnight(self, after_s: int) -> None:
-        self.run(self._set(window_of(self.now, "day", ZONE)[1] + timedelta(seconds=after_s)))
+        self.run(self._set(window_of(self.now, Per("day"), ZONE)[1] + timedelta(seconds=after_s)))
 
     @precondition(lambda self: self.changes < 3)
     @rule(who=st.integers(0, 1), day=st.integers(0, 50), count=st.integers(0, 8))
@@ -388,7 +387,13 @@ class FamilyMachine(RuleBasedStateMachine):
 
 
 def _asked(charge: Charge, amount: int) -> Asked:
-    return Asked(amount, charge.currency, charge.merchant_id, charge.mcc, charge.spender_id, charge.credential_id)
+    at = (charge.merchant_id, charge.mcc, charge.spender_id, charge.credential_id, charge.method, charge.terminal_id)
+    return Asked(amount, charge.currency, *at, tuple((item.code, item.amount_minor) for item in charge.items))
+
+
+def _made(charge: Charge) -> Made:
+    mandate_id, payer_id = charge.mandate_id or "", charge.payer_id or ""
+    return Made(_asked(charge, charge.debited_minor), charge.decided_at, mandate_id, payer_id, charge.refunded_minor)
 
 
 def test_a_family_lives(database_url: str) -> None:

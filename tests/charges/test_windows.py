@@ -9,39 +9,79 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinpay.primitives.clock import Window, instant, local_date, start_of_day, window_around
+from kinpay.primitives.clock import instant, local_date, start_of_day
 from kinpay.primitives.errors import Invalid
+from kinpay.primitives.period import EVER, Period, Unit, days_around, period_named, window_around
 from tests.charges.campaign import campaign
-from tests.charges.oracle import ZONES, jumps, label, window_of
+from tests.charges.walls import ZONES, Per, jumps, label, window_of
 from tests.charges.worlds import moments
 
 HOUR = timedelta(hours=1)
+ANCHORS = ("2026-01-31", "2024-02-29", "2026-06-10")
+LENGTHS = ("day", "week", "fortnight", "month", "half_year", "year")
+CALENDAR = ("day", "week", "week@7", "week@4", "month", "half_year", "year")
+PERIODS = (*CALENDAR, *(f"consent_{length}@{anchor}" for length in LENGTHS for anchor in ANCHORS))
+
+
+def _looked_for(name: str) -> Per:
+    word, _, rest = name.partition("@")
+    if word.startswith("consent_"):
+        return Per(word.removeprefix("consent_"), consent=True, anchor=date.fromisoformat(rest))
+    return Per(word, week_start=int(rest or 1))
+
+
+@pytest.mark.parametrize("name", [*PERIODS, "lifetime", "trailing@3600"])
+def test_a_period_is_known_by_its_name(name: str) -> None:
+    assert period_named(name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "decade", "consent_month", "consent_month@2026-02-30", "trailing@an hour", "consent_lifetime@x"]
+)
+def test_a_name_of_nothing_is_no_period(name: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        period_named(name)
+
+
+def test_a_lifetime_is_one_window_and_a_trailing_one_counts_from_each_payment() -> None:
+    moment = datetime(2026, 3, 2, 4, 5, 6, tzinfo=UTC)
+    assert window_around(moment, "lifetime", "Asia/Shanghai") == EVER
+    hour = window_around(moment, "trailing@3600", "Asia/Shanghai")
+    assert (hour.start, hour.end) == (moment, moment + HOUR)
+
+
+def test_a_month_from_the_31st_ends_where_its_month_does() -> None:
+    """PayTo clamps so: a consent of 31 January is renewed on 28 February, and on 31 March again."""
+    period = Period(Unit.MONTH, anchor=date(2026, 1, 31))
+    assert days_around(date(2026, 2, 27), period) == (date(2026, 1, 31), date(2026, 2, 28))
+    assert days_around(date(2026, 2, 28), period) == (date(2026, 2, 28), date(2026, 3, 31))
+    assert days_around(date(2026, 1, 30), period) == (date(2025, 12, 31), date(2026, 1, 31))
 
 
 @campaign(200)
-@given(st.data(), st.sampled_from(ZONES), st.sampled_from(Window))
-def test_each_instant_is_in_exactly_one_window(data: st.DataObject, zone: str, window: Window) -> None:
+@given(st.data(), st.sampled_from(ZONES), st.sampled_from(PERIODS))
+def test_each_instant_is_in_exactly_one_window(data: st.DataObject, zone: str, window: str) -> None:
     moment = data.draw(moments(zone))
     span = window_around(moment, window, zone)
-    assert (span.start, span.end) == window_of(moment, window.value, zone)
+    assert (span.start, span.end) == window_of(moment, _looked_for(window), zone)
     assert span.start <= moment < span.end
     last = span.end - timedelta(microseconds=1)
     assert window_around(span.start, window, zone) == window_around(last, window, zone) == span
 
 
 @campaign(40)
-@given(st.data(), st.sampled_from(ZONES), st.sampled_from(Window))
-def test_windows_tile(data: st.DataObject, zone: str, window: Window) -> None:
+@given(st.data(), st.sampled_from(ZONES), st.sampled_from(PERIODS))
+def test_windows_tile(data: st.DataObject, zone: str, window: str) -> None:
     span = window_around(data.draw(moments(zone)), window, zone)
     for _ in range(20):
         following = window_around(span.end, window, zone)
         assert following.start == span.end
-        assert label(following.start, window.value, zone) != label(span.start, window.value, zone)
+        assert label(following.start, _looked_for(window), zone) != label(span.start, _looked_for(window), zone)
         span = following
 
 
 def _length_of(zone: str, day: date) -> timedelta:
-    span = window_around(start_of_day(day, zone), Window.DAY, zone)
+    span = window_around(start_of_day(day, zone), "day", zone)
     return span.end - span.start
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
-from kinpay.charges.decide import Order
+from kinpay.charges.compile import bounds_of, chosen, filter_name
+from kinpay.charges.order import Item, Order
 from kinpay.charges.standing import (
+    TRAIL,
     AgreementStanding,
     Bounds,
     CircleStanding,
@@ -19,20 +22,23 @@ from kinpay.charges.standing import (
     MandateStanding,
     Scope,
     SpenderStanding,
+    Trail,
     Used,
-    bounds_of,
-    chosen,
-    filter_name,
 )
+from kinpay.mandates.limit import period_of, refunds_of
 from kinpay.mandates.terms import Terms
-from tests.charges.oracle import ZONES, Allowed, Asked, Card, Funding, Made, Shared, World, jumps, selects, window_of
+from tests.charges.oracle import Allowed, Asked, Bound, Card, Funding, Made, Shared, World, part, selects
+from tests.charges.walls import ZONES, jumps, per, window_of
 
 MERCHANTS = tuple(f"{number:032x}" for number in (1, 2, 3))
 MCCS = ("5411", "5812", "7995")
 SPENDERS = ("5a" * 16, "5b" * 16)
 PAYERS = ("aa" * 16, "ab" * 16)
 CARD = "cd" * 16
-UNNEEDED = {"payees": [MERCHANTS[0]]}
+TERMINALS = ("7e" * 16, "7f" * 16)
+METHODS = ("card", "pay_code")
+GOODS = ("milk", "sweets", "tobacco")
+UNNEEDED = {"metric": "amount", "window": "week", "at_most": 1, "filter": {"payees": [MERCHANTS[0]]}}
 """A filter that is counted although no limit needs it any more."""
 
 filters = st.one_of(
@@ -40,20 +46,36 @@ filters = st.one_of(
     st.fixed_dictionaries({"payees": st.lists(st.sampled_from(MERCHANTS), min_size=1, max_size=2)}),
     st.fixed_dictionaries({"mccs": st.lists(st.sampled_from(MCCS), min_size=1, max_size=2)}),
     st.fixed_dictionaries({"payees": st.just(list(MERCHANTS[:2])), "mccs": st.lists(st.sampled_from(MCCS), min_size=1)}),
+    st.fixed_dictionaries({"items": st.lists(st.sampled_from(GOODS), min_size=1, max_size=2)}),
+    st.fixed_dictionaries({"methods": st.lists(st.sampled_from(METHODS), min_size=1, max_size=2)}),
+    st.fixed_dictionaries({"terminals": st.lists(st.sampled_from(TERMINALS), min_size=1, max_size=2)}),
 )
+COMMON = ("per_payment", "day", "day", "week", "month", "trailing")
+RARE = ("half_year", "year", "lifetime", "fortnight", "week@7", "consent")
 
 
 @st.composite
 def limits(draw: st.DrawFn) -> dict[str, Any]:
     """A limit that small payments may or may not hit."""
-    window = draw(st.sampled_from(("per_payment", "day", "day", "week", "month")))
-    known = {"window": window, "filter": draw(filters)}
+    window = draw(st.sampled_from(COMMON * 4 + RARE))
+    known: dict[str, Any] = {"window": window, "filter": draw(filters)}
+    if window == "trailing":
+        known["trailing_s"] = draw(st.sampled_from((3600, 86_400, 7 * 86_400)))
+    elif window == "week@7":
+        known |= {"window": "week", "week_start": 7}
+    elif window in ("consent", "fortnight"):
+        lengths = ("fortnight",) if window == "fortnight" else ("day", "week", "month", "half_year", "year")
+        known |= {"window": draw(st.sampled_from(lengths)), "alignment": "consent"}
     if window == "per_payment":
         least = draw(st.one_of(st.none(), st.integers(1, 12)))
         most = draw(st.integers(least or 5, 40)) if least is None or draw(st.booleans()) else None
         return {**known, "metric": "amount", "at_most": most, "at_least": least}
+    if draw(st.integers(0, 3)) == 0:
+        known["refunds"] = "keep"
     if draw(st.integers(0, 2)) == 0:
         return {**known, "metric": "count", "at_most": draw(st.integers(0, 5))}
+    if window in ("day", "week", "month", "half_year", "year", "week@7") and draw(st.integers(0, 3)) == 0:
+        known["proration"] = "first_period"
     return {**known, "metric": "amount", "at_most": draw(st.integers(0, 90))}
 
 
@@ -74,11 +96,39 @@ def _one_of_two(values: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(st.fixed_dictionaries({"allow": lists}), st.fixed_dictionaries({"deny": lists}))
 
 
+days = st.dates(date(2024, 12, 25), date(2026, 9, 1)).map(date.isoformat)
+calendars = st.fixed_dictionaries(
+    {
+        "weekdays": st.sampled_from(([1, 2, 3, 4, 5], [6, 7], [1, 3])),
+        "semesters": st.one_of(
+            st.just([]), st.lists(st.tuples(days, days).map(lambda two: {"first": min(two), "last": max(two)}), max_size=2)
+        ),
+        "off": st.lists(days, max_size=3),
+        "on": st.lists(days, max_size=2),
+    }
+)
+hours = st.fixed_dictionaries(
+    {"kind": st.just("hours"), "open": st.lists(openings(), min_size=1, max_size=2)},
+    optional={"calendar": calendars},
+)
+school_hours = st.fixed_dictionaries(
+    {
+        "kind": st.just("hours"),
+        "open": st.lists(openings(), min_size=1, max_size=2),
+        "calendar": calendars,
+        "days": st.sampled_from(("school", "other")),
+    }
+)
 conditions = st.one_of(
     _one_of_two(MERCHANTS).map(lambda lists: {"kind": "payees", **lists}),
     _one_of_two(MCCS).map(lambda lists: {"kind": "mccs", **lists}),
+    _one_of_two(GOODS).map(lambda lists: {"kind": "items", **lists}),
+    _one_of_two(METHODS).map(lambda lists: {"kind": "methods", **lists}),
+    _one_of_two(TERMINALS).map(lambda lists: {"kind": "terminals", **lists}),
     st.lists(openings(), min_size=1, max_size=2).map(lambda found: {"kind": "hours", "open": found}),
     st.lists(openings(), min_size=1, max_size=2).map(lambda found: {"kind": "hours", "open": found}),
+    hours,
+    school_hours,
 )
 
 
@@ -86,7 +136,16 @@ def terms(max_limits: int = 4) -> st.SearchStrategy[dict[str, Any]]:
     """Canonical terms."""
     few = st.one_of(st.just([]), st.lists(conditions, max_size=2))
     parts = {"currency": st.just("CNY"), "limits": st.lists(limits(), max_size=max_limits), "conditions": few}
-    return st.fixed_dictionaries(parts).map(lambda written: Terms.model_validate(written).canonical())
+    rarely = st.integers(0, 9).flatmap(lambda number: validity if number == 0 else st.just({}))
+    written = st.tuples(st.fixed_dictionaries(parts), rarely).map(lambda two: {**two[0], **two[1]})
+    return written.map(lambda every: Terms.model_validate(every).canonical())
+
+
+validity = st.one_of(
+    days.map(lambda day: {"valid_from": day}),
+    days.map(lambda day: {"valid_to": day}),
+    st.tuples(days, days).map(lambda two: {"valid_from": min(two), "valid_to": max(two)}),
+)
 
 
 @st.composite
@@ -103,7 +162,20 @@ def orders(draw: st.DrawFn, *, spender: str | None = None) -> Asked:
     """A small payment."""
     who = spender or draw(st.sampled_from(SPENDERS))
     card = draw(st.sampled_from((None, CARD, CARD)))
-    return Asked(draw(st.integers(1, 40)), "CNY", draw(st.sampled_from(MERCHANTS)), draw(st.sampled_from(MCCS)), who, card)
+    lines = draw(
+        st.one_of(st.just([]), st.lists(st.tuples(st.sampled_from(GOODS), st.integers(1, 20)), min_size=1, max_size=3))
+    )
+    return Asked(
+        sum(amount for _, amount in lines) if lines else draw(st.integers(1, 40)),
+        "CNY",
+        draw(st.sampled_from(MERCHANTS)),
+        draw(st.sampled_from(MCCS)),
+        who,
+        card,
+        draw(st.sampled_from(METHODS)),
+        draw(st.sampled_from(TERMINALS)),
+        tuple(lines),
+    )
 
 
 @st.composite
@@ -142,9 +214,14 @@ def worlds(draw: st.DrawFn) -> tuple[World, datetime]:
         mandate = draw(st.sampled_from(allowed))
         ago = draw(st.one_of(st.integers(0, 86400), st.integers(0, 8 * 86400), st.integers(0, 40 * 86400)))
         asked = draw(orders(spender=mandate.spender))
-        past.append(Made(asked, now - timedelta(seconds=ago), mandate.id, mandate.payer))
+        refunded = draw(st.integers(0, asked.amount)) if draw(st.integers(0, 4)) == 0 else 0
+        past.append(Made(asked, now - timedelta(seconds=ago), mandate.id, mandate.payer, refunded))
+    if draw(st.integers(0, 3)) == 0:
+        until = now + timedelta(seconds=draw(st.sampled_from((-1, 0, 1, 3600, 86_400, 5 * 86_400))))
+        allowed[0] = replace(allowed[0], cooling=[(draw(terms(2)), until)])
     world = World(
         zone,
+        anchor=(now - timedelta(days=draw(st.integers(0, 60)))).date(),
         frozen=draw(st.integers(0, 20)) == 20,
         spender_active={SPENDERS[0]: draw(st.integers(0, 20)) > 0, SPENDERS[1]: True},
         mandates=allowed,
@@ -160,27 +237,46 @@ class Compiled:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.counters: dict[str, tuple[str, str, str, Mapping[str, Any]]] = {}
+        self.counters: dict[str, tuple[Bound, Mapping[str, Any]]] = {}
+        self.names: dict[str, dict[tuple[str, str, str], str]] = defaultdict(dict)
         self.usage: dict[CounterKey, Used] = defaultdict(Used)
         self.standing = self._standing()
-        for counter_id, (scope, scope_id, period, chosen_filter) in self.counters.items():
-            for made in world.history:
-                if world.counted(scope, scope_id, made) and selects(chosen_filter, made.asked):
-                    used = self.usage[counter_id, window_of(made.at, period, world.zone)[0]]
-                    used.amount_minor += made.asked.amount
-                    used.count += 1
+        for counter_id, (bound, limit) in self.counters.items():
+            self._count(counter_id, bound, limit)
 
-    def _bounds(self, scope: Scope, scope_id: str, written: Mapping[str, Any] | None) -> Bounds:
+    def _count(self, counter_id: str, bound: Bound, limit: Mapping[str, Any]) -> None:
+        world, selected, over = self.world, limit["filter"], per(limit, self.world.anchor)
+        trail: list[tuple[datetime, int, int]] = []
+        for made in sorted(world.history, key=lambda made: made.at):
+            if not world.counted(bound.scope, bound.id, made) or not selects(selected, made.asked):
+                continue
+            amount = part(selected, made.asked, made.asked.amount - (0 if limit.get("refunds") == "keep" else made.refunded))
+            if over.window == "trailing":
+                trail.append((made.at, amount, 1))
+                continue
+            used = self.usage[counter_id, window_of(made.at, over, world.zone)[0]]
+            used.amount_minor += amount
+            used.count += 1
+        if over.window == "trailing":
+            self.usage[counter_id, TRAIL] = Trail(made=trail)
+
+    def _bounds(
+        self, scope: Scope, scope_id: str, written: Mapping[str, Any] | None, *, until: datetime | None = None
+    ) -> Bounds:
         written = written if written is not None else {"limits": [], "conditions": []}
-        needed = [(limit["window"], limit["filter"]) for limit in written["limits"] if limit["window"] != "per_payment"]
-        mapped = {}
-        for period, selected in [*needed, ("week", UNNEEDED)]:
-            key = (period, filter_name(selected))
+        mapped = self.names[scope_id]
+        for limit in [*written["limits"], UNNEEDED]:
+            period = period_of(limit, self.world.anchor)
+            if period is None:
+                continue
+            key = (period, filter_name(limit["filter"]), refunds_of(limit))
             if key not in mapped:
-                counter_id = f"{len(self.counters) + 0xC000:032x}"
-                self.counters[counter_id] = (scope.value, scope_id, period, selected)
-                mapped[key] = (counter_id, chosen(selected))
-        return bounds_of(written, scope=scope, counters=mapped)
+                mapped[key] = f"{len(self.counters) + 0xC000:032x}"
+                self.counters[mapped[key]] = (Bound(scope.value, scope_id, {}), limit)
+        counters = {key: (ident, chosen(self.counters[ident][1]["filter"])) for key, ident in mapped.items()}
+        return bounds_of(
+            written, scope=scope, counters=counters, anchor=self.world.anchor, time_zone=self.world.zone, until=until
+        )
 
     def _standing(self) -> CircleStanding:
         world = self.world
@@ -196,6 +292,8 @@ class Compiled:
                 )
                 for a in mandate.agreements
             )
+            # What cools is counted with the mandate's own: its counters are there before those are listed.
+            cooling = tuple(self._bounds(Scope.MANDATE, mandate.id, cool, until=until) for cool, until in mandate.cooling)
             standing = MandateStanding(
                 id=mandate.id,
                 version=1,
@@ -204,6 +302,7 @@ class Compiled:
                 in_arrears=mandate.arrears,
                 currency=mandate.terms["currency"],
                 bounds=self._bounds(Scope.MANDATE, mandate.id, mandate.terms),
+                cooling=cooling,
                 pools=tuple(pools[pool_id] for pool_id in covering),
                 agreements=agreements,
             )
@@ -234,12 +333,14 @@ class Compiled:
         """The windows that an approval uses: of every counter of every scope it falls under."""
         made = Made(asked, at, mandate.id, mandate.payer)
         return {
-            (counter_id, *window_of(at, period, self.world.zone))
-            for counter_id, (scope, scope_id, period, selected) in self.counters.items()
-            if self.world.counted(scope, scope_id, made) and selects(selected, asked)
+            (counter_id, *window_of(at, per(limit, self.world.anchor), self.world.zone))
+            for counter_id, (bound, limit) in self.counters.items()
+            if self.world.counted(bound.scope, bound.id, made) and selects(limit["filter"], asked)
         }
 
 
 def order_of(asked: Asked) -> Order:
     """The same payment in `decide`'s words."""
-    return Order(asked.amount, asked.currency, asked.merchant, asked.mcc, asked.spender, asked.card, "card")
+    items = tuple(Item(code, amount) for code, amount in asked.items)
+    who = (asked.spender, asked.card, asked.method, asked.terminal)
+    return Order(asked.amount, asked.currency, asked.merchant, asked.mcc, *who, items)

@@ -42,7 +42,7 @@ async def test_lowering_acts_at_once_below_what_is_used_nothing_goes_negative(fa
     charge_id = await family.spent(mandate_id, 66000)
     body = {"terms": terms(limit(2000, "per_payment"), limit(60000, "month"), limit(5000, "day")), "if_version": 1}
     answer = await family.payer.ask("PUT", f"/v1/mandates/{mandate_id}/terms", body)
-    assert answer.json() == {"version": 2, "lowered": True}, answer.text
+    assert answer.json() == {"version": 2, "lowered": True, "cools_until": None}, answer.text
     seen = (await family.payer.ask("GET", f"/v1/mandates/{mandate_id}")).json()
     assert seen["limits"][2]["remaining"] == 0, "the new counter starts from history"
     assert seen["limits"][2]["used"] == 66000

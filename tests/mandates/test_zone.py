@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from kinpay.database.pool import Database, database_now
-from kinpay.primitives.clock import Window, window_around
+from kinpay.primitives.period import window_around
 from kinpay.primitives.server_keys import ServerKeys
 from tests.conftest import set_clock
 from tests.mandates.scene import Family, later, limit, open_family, terms
@@ -67,7 +67,7 @@ async def test_no_room_opens(monday: Family, zone: str) -> None:
     assert all(new <= old for new, old in zip(after, before, strict=True))
     async with monday.house.db.connection() as conn:
         now = await database_now(conn)
-    around = window_around(now, Window.DAY, zone)
+    around = window_around(now, "day", zone)
     rows = {(row[0], row[1]) for row in await monday.usage(mandate_id, "day") if row[0] == around.start}
     assert rows == {(around.start, around.end)}
     lowered = terms(*WEEKLY["limits"], limit(59999, "month", filter={"mccs": ["5814"]}), limit(3400, filter={"mccs": ["5814"]}))

@@ -16,27 +16,32 @@ def limit(metric: str, window: str, at_most: int, **chosen: list[str]) -> dict[s
     return {"metric": metric, "window": window, "at_most": at_most, "filter": chosen}
 
 
-def terms(*limits: dict[str, Any], conditions: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def terms(*limits: dict[str, Any], conditions: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
     """Terms in yuan, in canonical form."""
-    return {"currency": "CNY", "limits": list(limits), "conditions": conditions or []}
+    return {"currency": "CNY", "limits": list(limits), "conditions": conditions or [], **more}
 
 
 async def left(payer: Player, mandate_id: str, which: tuple[str, str] = PER_DAY) -> int:
-    """What remains of a mandate's unfiltered limit now."""
-    return (await _limit(payer, mandate_id, which))["remaining"]  # type: ignore[no-any-return]
+    """What remains of a mandate's unfiltered limits of that kind now, with what binds besides while something cools down."""
+    return min(look["remaining"] for look in await _limits(payer, mandate_id, which))
 
 
 async def used(payer: Player, mandate_id: str, which: tuple[str, str] = PER_DAY) -> int:
     """What is used of a mandate's unfiltered limit now."""
-    return (await _limit(payer, mandate_id, which))["used"]  # type: ignore[no-any-return]
+    (amount,) = {int(look["used"]) for look in await _limits(payer, mandate_id, which)}
+    return amount
 
 
-async def _limit(payer: Player, mandate_id: str, which: tuple[str, str]) -> dict[str, Any]:
-    for look in (await payer.mandate(mandate_id))["limits"]:
-        asked = look["limit"]
-        if (asked["metric"], asked["window"]) == which and not any(asked["filter"].values()):
-            return look  # type: ignore[no-any-return]
-    raise AssertionError(f"no such limit: {which}")
+async def _limits(payer: Player, mandate_id: str, which: tuple[str, str]) -> list[dict[str, Any]]:
+    mandate = await payer.mandate(mandate_id)
+    every = [mandate["limits"], *(cooling["limits"] for cooling in mandate["cooling"])]
+    found: list[dict[str, Any]] = [look for looks in every for look in looks if _is(look["limit"], which)]
+    assert found, f"no such limit: {which}"
+    return found
+
+
+def _is(asked: dict[str, Any], which: tuple[str, str]) -> bool:
+    return (asked["metric"], asked["window"]) == which and not any(asked["filter"].values())
 
 
 async def pool_left(payer: Player, circle_id: str) -> int:

@@ -2,7 +2,7 @@
 
 Left out, because it belongs to later issues: the face at the till (the code on her phone and her printed card stand for it)
 and the receipt for its erasure; asking a person for 20.01-40.00, and with it all of Tuesday; the father as a backup, who only
-answers and pays there. "School days" are Mondays to Fridays, as there is no school calendar yet.
+answers and pays there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ from tests.stories.asking import (
 from tests.stories.conftest import ZONE, House
 
 BEGINS = "2026-03-02 06:45"
+
+
+SPRING_TERM = {
+    "weekdays": [1, 2, 3, 4, 5],
+    "semesters": [{"first": "2026-02-23", "last": "2026-07-03"}],
+    "off": ["2026-04-06", "2026-05-01", "2026-06-19"],
+    "on": ["2026-05-09"],
+}
 
 
 class School:
@@ -56,7 +64,12 @@ async def school(house: House) -> School:
         limit("count", "day", 4),
         limit("amount", "month", 60_000),
         conditions=[
-            {"kind": "hours", "open": [{"opens": "06:30", "closes": "18:30", "weekdays": [1, 2, 3, 4, 5]}]},
+            {
+                "kind": "hours",
+                "open": [{"opens": "06:30", "closes": "18:30", "weekdays": [1, 2, 3, 4, 5, 6, 7]}],
+                "calendar": SPRING_TERM,
+                "days": "school",
+            },
             {"kind": "payees", "allow": [canteen]},
         ],
     )

@@ -1,9 +1,8 @@
-"""Story S4 (product.md §5): one account, one family, a pool of 5,000.00; steps 1 to 5, number by number, in May 2026.
+"""Story S4 (product.md §5): one account, one family, a pool of 5,000.00; steps 1 to 6, number by number, in May and June 2026.
 
-Left out, because it belongs to later issues: the cooling of 24 hours after raising (3), the statutory lock of the games' limit
-(4: the limit is there, but the guardian could raise it), prorating (6), "totals only" and coming of age (7), and signing with
-another provider after the first one's agreement ended (8; that everybody is told and suspended is in
-test_registration_orders.py).
+Left out, because it belongs to later issues: the statutory lock of the games' limit (4: the limit is there, but the guardian
+could raise it), "totals only" and coming of age (7), and signing with another provider after the first one's agreement ended
+(8; that everybody is told and suspended is in test_registration_orders.py).
 """
 
 from __future__ import annotations
@@ -60,6 +59,7 @@ async def family(house: House) -> Family:
         limit("amount", "per_payment", 20_000),
         limit("amount", "per_payment", 10_000, mccs=[GAMES]),
         limit("amount", "month", 40_000, mccs=[GAMES]),
+        cooling={"hours": 24, "limits": []},
     )
     wanted = (
         (family.mother, terms(limit("amount", "month", 300_000))),
@@ -78,13 +78,14 @@ async def family(house: House) -> Family:
 
 
 async def test_one_account_one_family(house: House, family: Family) -> None:
-    """Steps 1 to 5."""
+    """Steps 1 to 6."""
     await step_1_on_the_25th(house, family)
     await step_2_a_hundred_at_once_over_two_servers(house, family)
     await step_2_exactly_one_of_two(house, family)
     await step_3_lowered_below_what_is_used(house, family)
     await step_5_over_midnight(house, family)
     await step_4_a_game_in_a_fresh_month(house, family)
+    await step_6_an_aunt_in_the_middle_of_june(house, family)
     await the_books(house, family)
 
 
@@ -166,11 +167,13 @@ async def step_2_exactly_one_of_two(house: House, family: Family) -> None:
 
 
 async def step_3_lowered_below_what_is_used(house: House, family: Family) -> None:
-    """26th: 800 → 600 (she has 660): 0.00 remain, not negative; nothing reversed; without a proof. Raising needs one."""
+    """26th: 800 → 600 (she has 660): 0.00 remain, not negative; nothing reversed; without a proof. Raising needs one, and cools
+    down for 24 hours, in which the 600 bind besides."""
     await house.clock("2026-05-26 09:00")
     mandate_id = family.mandates[family.daughter.id]
     path = f"/v1/mandates/{mandate_id}/terms"
-    lower = terms(limit("amount", "month", 60_000), *family.daughters_terms["limits"][1:])
+    cooling = family.daughters_terms["cooling"]
+    lower = terms(limit("amount", "month", 60_000), *family.daughters_terms["limits"][1:], cooling=cooling)
     debited = await family.father.balance_minor()
     changed = await family.father.ask("PUT", path, {"terms": lower})
     assert changed["lowered"] is True
@@ -185,7 +188,15 @@ async def step_3_lowered_below_what_is_used(house: House, family: Family) -> Non
     assert raised.value.code == "proof-required"
     assert await left(family.father, mandate_id, PER_MONTH) == 0
     proof = await family.father.prove("mandate.terms", mandate_id, family.daughters_terms)
-    await family.father.ask("PUT", path, {"terms": family.daughters_terms, "proof": proof})
+    raised = await family.father.ask("PUT", path, {"terms": family.daughters_terms, "proof": proof})
+    assert await left(family.father, mandate_id, PER_MONTH) == 0
+    (cooling,) = (await family.father.mandate(mandate_id))["cooling"]
+    assert cooling["until"] == raised["cools_until"]
+    assert [look["remaining"] for look in cooling["limits"]][:1] == [0], "the 600 bind besides, and she has 660"
+    assert reasons(await spends(family, family.daughter, 100)) == ["COOLING_MONTH_AMOUNT", "POOL_MONTH_AMOUNT"]
+    await house.clock("2026-05-27 09:05")
+    assert reasons(await spends(family, family.daughter, 100)) == ["POOL_MONTH_AMOUNT"]
+    assert (await family.father.mandate(mandate_id))["cooling"] == []
     assert await left(family.father, mandate_id, PER_MONTH) == 14_000
 
 
@@ -240,6 +251,26 @@ async def step_4_a_game_in_a_fresh_month(house: House, family: Family) -> None:
     assert refused["refusal"]["again_at"] is None, "no other day would help"
     paid = await by_phone(family.games, family.daughter, family.circle_id, 10_000)
     assert paid["state"] == "succeeded"
+
+
+async def step_6_an_aunt_in_the_middle_of_june(house: House, family: Family) -> None:
+    """Aunt added 10 June, 300/month: by the calendar 300 × 21/30 = 210.00 for June; from the consent 300.00 until 9 July."""
+    await house.clock("2026-06-10 11:00")
+    monthly = limit("amount", "month", 30_000)
+    aunts = {
+        "aunt": (terms({**monthly, "proration": "first_period"}), 21_000),
+        "other-aunt": (terms({**monthly, "alignment": "consent"}), 30_000),
+    }
+    for name, (policy, allowed) in aunts.items():
+        aunt = await house.join(name, name="姑姑")
+        bound = await bound_by_app(aunt, family.father, limits=policy, circle=family.circle_id)
+        assert await left(family.father, bound["mandate_id"], PER_MONTH) == allowed
+        refused = await by_phone(family.shop, aunt, family.circle_id, allowed + 1)
+        code = "MONTH_AMOUNT" if name == "aunt" else "CONSENT_MONTH_AMOUNT"
+        assert (reasons(refused), possible_now(refused)) == ([code], allowed)
+        (look,) = (await family.father.mandate(bound["mandate_id"]))["limits"]
+        ends = "2026-06-30T16:00" if name == "aunt" else "2026-07-09T16:00"
+        assert look["window_end"].startswith(ends), "the last day of June, or 9 July, is over in Shanghai"
 
 
 async def the_books(house: House, family: Family) -> None:

@@ -324,10 +324,18 @@ class Device:
     # ---------------------------------------------------------------------------------------------------- charging
 
     async def charge(
-        self, code: str, amount_minor: int, *, capture: bool = True, pin: str | None = None, key: str | None = None
+        self,
+        code: str,
+        amount_minor: int,
+        *,
+        capture: bool = True,
+        pin: str | None = None,
+        items: list[dict[str, Any]] | None = None,
+        key: str | None = None,
     ) -> Answer:
         """Charges whoever showed `code`."""
-        return await self.terminal.charge({"code": code}, amount_minor, CURRENCY, capture=capture, pin=pin, key=key)
+        presented = {"code": code}
+        return await self.terminal.charge(presented, amount_minor, CURRENCY, capture=capture, pin=pin, items=items, key=key)
 
     async def state(self, charge_id: str) -> dict[str, Any]:
         """The charge as it is now."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from kinpay.database.pool import Database
 from kinpay.mandates.provider_account import Providers
-from kinpay.mandates.routes import agreements, cards, circles, mandates, pools
+from kinpay.mandates.routes import agreements, cards, circles, mandates, pools, vrp
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.terminals.codes import Codes
 
@@ -15,6 +15,7 @@ def router(db: Database, *, keys: ServerKeys, codes: Codes, providers: Providers
     """Every route of this package; who may ask is checked in each. `public_url`: where providers send payers back to."""
     api = APIRouter()
     api.include_router(mandates.router(db, keys=keys))
+    api.include_router(vrp.router(db))
     api.include_router(pools.router(db, keys=keys))
     api.include_router(circles.router(db, keys=keys))
     api.include_router(agreements.router(db, providers=providers, public_url=public_url))

@@ -58,7 +58,7 @@ def _changing(api: APIRouter, db: Database, keys: ServerKeys) -> None:
                 proof_id=proof_id,
                 if_version=body.if_version,
             )
-            return answer(200, bodies.ChangedOut(version=changed.version, lowered=changed.lowered))
+            return answer(200, bodies.ChangedOut.of(changed))
 
         consent = Consent(operation=change_terms.TERMS, subject_id=mandate_id, content=body.terms.canonical())
         return said(await once_consented(db, keys, key, actor=actor, consent=consent, proof=body.proof, effect=effect))
@@ -78,7 +78,7 @@ def _changing(api: APIRouter, db: Database, keys: ServerKeys) -> None:
                 proof_id=proof_id,
                 if_version=body.if_version,
             )
-            return answer(200, bodies.ChangedOut(version=changed.version, lowered=changed.lowered))
+            return answer(200, bodies.ChangedOut.of(changed))
 
         content = {"agreement_ids": list(body.agreement_ids)}
         consent = Consent(operation=change_terms.FUNDING, subject_id=mandate_id, content=content)

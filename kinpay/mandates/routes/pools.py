@@ -9,7 +9,7 @@ from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
 from kinpay.mandates import bodies, pool
 from kinpay.mandates.consent import Consent, once_consented
-from kinpay.mandates.look import ZONE, look_at_limits
+from kinpay.mandates.look import look_at_limits
 from kinpay.mandates.routes.asked import answer, request_key, said
 from kinpay.people.store import require_member
 from kinpay.primitives.actor import person_of
@@ -32,11 +32,12 @@ def _looking(api: APIRouter, db: Database, keys: ServerKeys) -> None:
         actor = person_of(request.state)
         async with db.connection() as conn:
             await require_member(conn, circle_id, actor.id)
-            time_zone, now = await ZONE.value(conn, circle_id=circle_id), await database_now(conn)
-            shown = [
-                bodies.PoolOut.of(one, list(await look_at_limits(conn, one.id, terms=one.terms, time_zone=time_zone, now=now)))
-                for one in await pool.pools_of(conn, circle_id, payer_id=actor.id)
-            ]
+            now, shown = await database_now(conn), []
+            for one in await pool.pools_of(conn, circle_id, payer_id=actor.id):
+                looks = await look_at_limits(
+                    conn, one.id, terms=one.terms, circle_id=circle_id, consented_at=one.created_at, now=now
+                )
+                shown.append(bodies.PoolOut.of(one, list(looks)))
         return bodies.PoolsOut(pools=shown)
 
 

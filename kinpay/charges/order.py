@@ -1,0 +1,30 @@
+"""What is asked of a decision: an amount for a spender at a terminal, and, where the till tells it, what is bought."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """A line of the till's receipt: what, and for how much in all (minor units)."""
+
+    code: str
+    amount_minor: int
+    quantity: int = 1
+
+
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """What is asked: `amount_minor` of `currency` for `spender_id` at a merchant's terminal, by a credential.
+
+    `items`: every line of the receipt, which together come to the amount; none if the till does not tell.
+    """
+
+    amount_minor: int
+    currency: str
+    merchant_id: str
+    mcc: str
+    spender_id: str
+    credential_id: str | None
+    method: str
+    terminal_id: str
+    items: tuple[Item, ...] = ()

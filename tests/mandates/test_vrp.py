@@ -1,0 +1,95 @@
+"""UK Open Banking control parameters: the specification's own figures, there and back, and what cannot be said."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from kinpay.mandates.limit import allowed_around
+from kinpay.mandates.terms import Terms
+from kinpay.mandates.vrp import ControlParameters, control_parameters_of, terms_of
+from kinpay.primitives.errors import Invalid
+
+
+def _written(*periodic: dict[str, str], **more: Any) -> ControlParameters:
+    single = {"Amount": "100.00", "Currency": "GBP"}
+    return ControlParameters.model_validate({"MaximumIndividualAmount": single, "PeriodicLimits": list(periodic), **more})
+
+
+def _periodic(amount: str, length: str, alignment: str) -> dict[str, str]:
+    return {"Amount": amount, "Currency": "GBP", "PeriodType": length, "PeriodAlignment": alignment}
+
+
+@pytest.mark.parametrize(
+    ("limit", "consented", "first"),
+    [
+        (_periodic("300.00", "Month", "Calendar"), date(2021, 6, 6), 25_000),  # 25 days of 30
+        (_periodic("500.00", "Year", "Calendar"), date(2021, 6, 6), 28_630),  # 209 days of 365
+        (_periodic("300.00", "Month", "Consent"), date(2021, 6, 6), 30_000),
+        (_periodic("10.00", "Day", "Calendar"), date(2021, 6, 6), 1_000),
+    ],
+)
+def test_the_figures_of_the_specification(limit: dict[str, str], consented: date, first: int) -> None:
+    terms, left_out = terms_of(_written(limit))
+    assert left_out == []
+    assert allowed_around(terms.limits[1], consented, consented) == first
+    whole = int(limit["Amount"].replace(".", ""))
+    assert allowed_around(terms.limits[1], date(2023, 1, 1), consented) == whole
+
+
+@pytest.mark.parametrize("length", ["Day", "Week", "Fortnight", "Month", "Half-year", "Year"])
+@pytest.mark.parametrize("alignment", ["Consent", "Calendar"])
+def test_there_and_back(length: str, alignment: str) -> None:
+    written = _written(
+        _periodic("20.00", length, alignment),
+        ValidFromDateTime="2026-06-05T15:15:13+00:00",
+        ValidToDateTime="2027-07-05T15:15:13+00:00",
+    )
+    if (length, alignment) == ("Fortnight", "Calendar"):
+        with pytest.raises(Invalid):
+            terms_of(written)
+        return
+    terms, _ = terms_of(written)
+    back = control_parameters_of(terms).model_dump(exclude_none=True)
+    assert back["PeriodicLimits"] == [_periodic("20.00", length, alignment)]
+    assert back["MaximumIndividualAmount"] == {"Amount": "100.00", "Currency": "GBP"}
+    assert back["ValidFromDateTime"] == "2026-06-05T00:00:00+00:00", "the time of day is ignored"
+    assert back["ValidToDateTime"] == "2027-07-05T00:00:00+00:00"
+
+
+def test_what_is_not_carried_is_named() -> None:
+    more = {"VRPType": ["UK.OBIE.VRPType.Sweeping"], "PSUAuthenticationMethods": ["UK.OBIE.SCA"]}
+    _, left_out = terms_of(_written(_periodic("20.00", "Day", "Consent"), **more))
+    assert left_out == ["PSUAuthenticationMethods", "VRPType"]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"metric": "count", "window": "day", "at_most": 4},
+        {"metric": "amount", "window": "trailing", "trailing_s": 3600, "at_most": 4},
+        {"metric": "amount", "window": "month", "at_most": 4},
+        {"metric": "amount", "window": "per_payment", "at_least": 4},
+        {"metric": "amount", "window": "day", "at_most": 4, "filter": {"mccs": ["5812"]}},
+        {"metric": "amount", "window": "day", "at_most": 4, "refunds": "keep"},
+    ],
+)
+def test_what_those_words_cannot_say_is_not_said(limit: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as raised:
+        control_parameters_of(Terms.model_validate({"currency": "GBP", "limits": [limit]}))
+    assert "limits.0." in str(raised.value.detail)
+
+
+def test_amounts_are_whole_minor_units_of_one_currency() -> None:
+    with pytest.raises(Invalid):
+        terms_of(_written(_periodic("20.005", "Day", "Consent")))
+    with pytest.raises(Invalid):
+        terms_of(_written({**_periodic("20.00", "Day", "Consent"), "Currency": "EUR"}))
+    with pytest.raises(Invalid):
+        terms_of(ControlParameters())
+    yen = ControlParameters.model_validate({"MaximumIndividualAmount": {"Amount": "1500", "Currency": "JPY"}})
+    terms, _ = terms_of(yen)
+    assert terms.limits[0].at_most == 1500
+    assert control_parameters_of(terms).model_dump(exclude_none=True)["MaximumIndividualAmount"]["Amount"] == "1500"
