@@ -210,7 +210,7 @@ CIRCLES = [
 ]
 MANDATES = [
     _row("GET /v1/mandates/{mandate_id}", MEMBERS),
-    _row("GET /v1/mandates/{mandate_id}/control-parameters", MEMBERS, works=False),
+    _row("GET /v1/mandates/{mandate_id}/control-parameters", MEMBERS),
     _row(
         "POST /v1/terms/control-parameters",
         PERSONS,
