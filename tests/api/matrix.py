@@ -183,6 +183,7 @@ CIRCLES = [
     ),
     _row("GET /v1/circles/{circle_id}/charges", MEMBERS, query="?limit=5"),
     _row("GET /v1/circles/{circle_id}/statements/{month}", MEMBERS),
+    _row("GET /v1/circles/{circle_id}/statements/{month}/charges.csv", MEMBERS),
     _row("GET /v1/circles/{circle_id}/cards", MEMBERS),
     _row(
         "POST /v1/circles/{circle_id}/cards",

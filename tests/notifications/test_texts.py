@@ -40,6 +40,7 @@ REFUSAL = {
 FACTS: dict[str, Any] = {
     "circle_id": "4" * 32,
     "circle_name": "Family Wang",
+    "month": "2026-03",
     "spender_id": CHILD,
     "spender_name": "Xiaoyu",
     "spender_account": "xiaoyu",
@@ -214,7 +215,7 @@ def test_every_topic_that_tells_somebody_has_a_kind() -> None:
     computed |= {f"pool_{event}" for event in ("made", "changed", "ended")} | {"card_revoked", "phone_revoked"}
     computed |= {"circle_frozen", "circle_unfrozen", "registration_refused", "registration_expired", "registration_withdrawn"}
     literal: set[str] = set()
-    for package in ("people", "mandates", "registrations"):
+    for package in ("people", "mandates", "registrations", "statements"):
         for path in (Path(kinpay.__file__).parent / package).glob("*.py"):
             source = path.read_text()
             literal |= set(re.findall(r'"notice\.([a-z_]+)"', source))
