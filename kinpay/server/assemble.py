@@ -35,6 +35,8 @@ from kinpay.people.routes import router as people_routes
 from kinpay.people.sign_in import authenticate_person
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.apart import apart
+from kinpay.reconciliation.reconcile_day import reconcile_due
+from kinpay.reconciliation.routes import router as reconciliation_routes
 from kinpay.registrations.authorize import carry_agreement
 from kinpay.registrations.captured import command_finished
 from kinpay.registrations.expire import expire_provisional, expire_registrations
@@ -98,6 +100,7 @@ def routers(house: House) -> Sequence[APIRouter]:
         ),
         charge_routes(db, keys=keys, adapters=house.providers),
         day_routes(db),
+        reconciliation_routes(db),
         callbacks.router(house.callbacks),
         statement_routes(db),
         notice_routes(db),
@@ -203,6 +206,7 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="sign a checkpoint", every_s=300, run=checkpoint),
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
+        Errand(name="reconcile providers' days", every_s=600, run=lambda: reconcile_due(db, providers)),
         Errand(name="sum up days", every_s=60, run=lambda: roll_days(db)),
         Errand(name="close months", every_s=300, run=lambda: close_months(db)),
         Errand(name="forget old uses", every_s=3600, run=trails),

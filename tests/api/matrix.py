@@ -280,6 +280,22 @@ TERMINAL_SIDE = [
     ),
     _row("POST /v1/terminals/sessions", TERMINALS, _same({"agreement_key": POINT, "nonce": "A" * 32}), own_key=True, last=90),
     _row("POST /v1/merchants", {"owner", "alien_owner"}, _same({"name": "Bakery", "mcc": "5462"})),
+    _row("GET /v1/reconciliation/days", {"owner", "support", "alien_owner"}),
+    _row("GET /v1/reconciliation/breaks", {"owner", "support", "alien_owner"}),
+    _row(
+        "PUT /v1/reconciliation/breaks/{break_id}/owner",
+        {"owner", "support"},
+        lambda f: {"owner_id": f["owner"]},
+        things={"break_id": "a_break"},
+    ),
+    _row(
+        "POST /v1/reconciliation/breaks/{break_id}/resolve",
+        {"owner", "support"},
+        _same({"resolution": "explained", "note": "of no concern"}),
+        things={"break_id": "a_break"},
+        last=1,
+        ends=True,
+    ),
     _row("GET /v1/merchants", STAFF),
     _row(
         "PUT /v1/merchants/{merchant_id}/fare-rule",
