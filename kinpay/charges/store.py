@@ -1,4 +1,4 @@
-"""How a batch of charges is locked, loaded and written: set-based, three statements however many orders there are."""
+"""How a batch of charges is locked and loaded: set-based, one statement each however many orders there are."""
 
 from __future__ import annotations
 
