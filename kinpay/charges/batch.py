@@ -2,9 +2,9 @@
 
 A batch looks, decides every order in plain Python (orders of one batch see each other), and writes everything in one statement
 that locks the circles and first makes sure that they are still as they were seen (`ahead.py`). What that cannot do is done in a
-transaction that locks first: a circle not known yet, a key seen before, a busy circle, a failure. It locks the circles that are
-free, claims keys and loads usage, decides, writes, commits. A busy circle's orders wait for a following batch, boundedly; a batch
-that fails is cut in half until the one that spoils it is alone.
+transaction that locks first: a circle not known yet, a key seen before, a busy circle, a failure. It locks the circles that
+are free, claims keys and loads usage, decides, writes, commits. A busy circle's orders wait for a following batch, boundedly; a
+batch that fails is cut in half until the one that spoils it is alone.
 Source: architecture.md §5; semantics.md "Concurrency"; docs/decisions/0010.
 """
 
