@@ -95,19 +95,18 @@ async def look(
 
 # Nothing is written of a circle that is busy or whose lane has moved since it was seen, and nothing at all if a session or a
 # terminal is not good any more, or (the tables see to that) if a key, a nonce or a code was used before. The lane's row is what
-# is locked: whoever locks a circle locks its lane with it. (A row without a circle, which no honest batch has, is let through,
-# so that the tables refuse it.)
+# is locked: whoever locks a circle locks its lane with it. (Sub-selects with LIMIT 1 are looked up one by one, each by its
+# index, whatever the planner thought of the tables when they were young. Under the lane's lock its windows stay where they are.
+# A row without a circle, which no honest batch has, is let through, so that the tables refuse it.)
 WRITE_IF_STILL = Sql(
     """
     WITH held AS MATERIALIZED (
         SELECT l.id FROM unnest(:lanes::text::uuid[], :seen_seqs::text::bigint[]) AS w (id, seq)
-        JOIN audit_lane l ON l.id = w.id
-        WHERE l.seq = w.seq
-          AND NOT EXISTS (SELECT FROM terminal t WHERE t.id = ANY(:tills::text::uuid[]) AND t.state <> 'active')
+        CROSS JOIN LATERAL (SELECT id FROM audit_lane WHERE id = w.id AND seq = w.seq LIMIT 1 FOR UPDATE SKIP LOCKED) l
+        WHERE NOT EXISTS (SELECT FROM terminal t WHERE t.id = ANY(:tills::text::uuid[]) AND t.state <> 'active')
           AND NOT EXISTS (SELECT FROM unnest(:sessions::text::uuid[], :session_tills::text::uuid[]) AS n (id, terminal_id)
                           WHERE (SELECT true FROM terminal_session s
                                  WHERE s.id = n.id AND s.terminal_id = n.terminal_id AND s.expires_at > :now LIMIT 1) IS NULL)
-        ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
     ), decided AS MATERIALIZED (SELECT * FROM unnest("""
     + CHARGE_ARRAYS
     + """, :signers::text::uuid[], string_to_array(:nonces, chr(30), ''), :operations::text::text[],
@@ -134,7 +133,11 @@ WRITE_IF_STILL = Sql(
         ORDER BY actor_id, operation, key
     ), raised AS (
         UPDATE usage u SET amount_minor = u.amount_minor + g.amount_minor, count = u.count + g.count
-        FROM gained g WHERE g.known AND u.counter_id = g.counter_id AND u.window_start = g.window_start
+        FROM (SELECT g.amount_minor, g.count, there.at
+              FROM gained g CROSS JOIN LATERAL (SELECT ctid AS at FROM usage WHERE counter_id = g.counter_id
+                                                AND window_start = g.window_start LIMIT 1) there
+              WHERE g.known) g
+        WHERE u.ctid = g.at
     ), opened AS ("""
     + OPEN_WINDOWS
     + "),"

@@ -143,9 +143,9 @@ async def test_it_is_the_comparison_that_sees_it(
 ) -> None:
     """Planted: lanes are not compared. The chain's own key then still stops it; without that as well, too much is spent."""
     text = ahead_store.WRITE_IF_STILL.text
-    assert text.count("l.seq = w.seq") == 1
+    assert text.count("AND seq = w.seq") == 1
     planted = Sql("SELECT")
-    planted.text, planted.names = text.replace("l.seq = w.seq", "true"), ahead_store.WRITE_IF_STILL.names
+    planted.text, planted.names = text.replace("AND seq = w.seq", ""), ahead_store.WRITE_IF_STILL.names
     monkeypatch.setattr(ahead_store, "WRITE_IF_STILL", planted)
     if not chain:
         async with db.connection() as conn:
