@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from kinpay_client import Problem
 
 from kinpay.cli.demo.cast import Device, Player, merchant
+from kinpay_client import Problem
 from tests.flow.recorder import Recorder, Said
 from tests.stories.asking import limit, terms
 from tests.stories.conftest import ZONE, House

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from kinpay_client import Person, Problem, SyncPerson, SyncTerminal, Terminal, Unreachable, new_key
-from kinpay_client.drive import AsyncClosing, SyncClosing
 
 from kinpay.cli.demo.cast import Device, Player, merchant
+from kinpay_client import Person, Problem, SyncPerson, SyncTerminal, Terminal, Unreachable, new_key
+from kinpay_client.drive import AsyncClosing, SyncClosing
 from tests.sdk.losing import LosingWire
 from tests.stories.asking import bound_by_app, limit, terms
 from tests.stories.conftest import ZONE, House

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from kinpay_client import Problem
 
 from kinpay.database.pool import Database
 from kinpay.database.sql import Sql
@@ -26,6 +25,7 @@ from kinpay.terminals.emv_codes import (
 from kinpay.terminals.emv_consumer import ConsumerCode, Tlv
 from kinpay.terminals.emv_merchant import DataObject, MerchantCode
 from kinpay.terminals.store import find_terminal
+from kinpay_client import Problem
 from tests.terminals.house import House
 
 HANGZHOU = {"country": "CN", "city": "Hangzhou"}

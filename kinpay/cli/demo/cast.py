@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
+from kinpay.cli.demo.world import StoryBroken, World
 from kinpay_client import Answer, Charge, Command, Person, Terminal, new_key
 from kinpay_client.results import Profile, SignedIn
-
-from kinpay.cli.demo.world import StoryBroken, World
 from kinpay_sandbox.person import BankCustomer
 
 CURRENCY: Final = "CNY"
