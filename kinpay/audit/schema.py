@@ -23,6 +23,7 @@ UNIQUE_KEYS: Final = (
     ("provider_account", "operator_id,provider,account"), ("refund", "id,circle_id"), ("registration", "id"),
     ("request_key", "principal_id,operation,key"), ("request_nonce", "signer_id,nonce"), ("rolled_day", "circle_id,day"),
     ("scan", "code_id"), ("settlement_rule", "mandate_id,version"), ("statement_month", "circle_id,month"),
+    ("settlement_day", "merchant_id,day,currency"), ("settlement_paid", "merchant_id,day,currency"),
     ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
     ("usage", "counter_id,window_start"),
 )  # fmt: skip
@@ -30,7 +31,8 @@ UNIQUE_KEYS: Final = (
 
 APPEND_ONLY: Final = (
     "audit_event", "burnt_code", "charge_debit", "checkpoint", "checkpoint_lane", "circle_zone", "entry", "mandate_version",
-    "pool_version", "posting", "settlement_rule", "statement_month",
+    "pool_version", "posting", "settlement_rule", "statement_month", "settlement_day",
+    "settlement_paid",
 )  # fmt: skip
 
 INDEXES = Sql("""

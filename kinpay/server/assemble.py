@@ -46,6 +46,8 @@ from kinpay.server.app import HotRoute, Parts, build
 from kinpay.server.asgi import App
 from kinpay.server.auth import Checks
 from kinpay.server.house import House
+from kinpay.settlements.close import close_settlements
+from kinpay.settlements.routes import router as settlement_routes
 from kinpay.statements.close import close_months
 from kinpay.statements.roll import roll_days
 from kinpay.statements.routes import router as statement_routes
@@ -101,6 +103,7 @@ def routers(house: House) -> Sequence[APIRouter]:
         charge_routes(db, keys=keys, adapters=house.providers),
         day_routes(db),
         reconciliation_routes(db),
+        settlement_routes(db),
         callbacks.router(house.callbacks),
         statement_routes(db),
         notice_routes(db),
@@ -207,6 +210,7 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
         Errand(name="reconcile providers' days", every_s=600, run=lambda: reconcile_due(db, providers)),
+        Errand(name="close merchants' days", every_s=60, run=lambda: close_settlements(db)),
         Errand(name="sum up days", every_s=60, run=lambda: roll_days(db)),
         Errand(name="close months", every_s=300, run=lambda: close_months(db)),
         Errand(name="forget old uses", every_s=3600, run=trails),

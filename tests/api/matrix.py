@@ -280,6 +280,21 @@ TERMINAL_SIDE = [
     ),
     _row("POST /v1/terminals/sessions", TERMINALS, _same({"agreement_key": POINT, "nonce": "A" * 32}), own_key=True, last=90),
     _row("POST /v1/merchants", {"owner", "alien_owner"}, _same({"name": "Bakery", "mcc": "5462"})),
+    _row("GET /v1/merchants/{merchant_id}/settlements", {"owner", "support"}),
+    _row("GET /v1/merchants/{merchant_id}/settlements/{day}/lines", {"owner", "support"}, things={"day": "a_day"}, works=False),
+    _row(
+        "GET /v1/merchants/{merchant_id}/settlements/{day}/lines.csv",
+        {"owner", "support"},
+        things={"day": "a_day"},
+        works=False,
+    ),
+    _row(
+        "POST /v1/merchants/{merchant_id}/settlements/{day}/paid",
+        {"owner"},
+        _same({"currency": "CNY", "reference": "transfer 1"}),
+        things={"day": "a_day"},
+        works=False,
+    ),
     _row("GET /v1/reconciliation/days", {"owner", "support", "alien_owner"}),
     _row("GET /v1/reconciliation/breaks", {"owner", "support", "alien_owner"}),
     _row(

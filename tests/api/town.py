@@ -223,7 +223,7 @@ async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None
 
 async def _break(town: Town, made: Family, owner: Player) -> None:
     """Something that the family's provider tells and we do not know of."""
-    made.at |= {"a_break": new_id(), "owner": owner.id}
+    made.at |= {"a_break": new_id(), "owner": owner.id, "a_day": "2026-03-02"}
     async with town.db.transaction() as conn:
         await conn.execute(
             "INSERT INTO recon_break (id, provider_account_id, day, what, kind, key, found_at)"
