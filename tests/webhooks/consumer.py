@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import ssl
@@ -89,6 +90,14 @@ class Consumer:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
+
+    async def is_asked(self) -> None:
+        """Returns once something was heard."""
+        for _ in range(1_000):
+            if self.heard:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("nobody asks")
 
     @property
     def url(self) -> str:
