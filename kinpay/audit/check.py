@@ -22,6 +22,7 @@ from kinpay.audit.history import History, compare
 from kinpay.audit.replay import Replay
 from kinpay.audit.rule import Asked, check_rules
 from kinpay.audit.schema import check_schema
+from kinpay.audit.summed import check_statements
 from kinpay.audit.terms_held import check_consents
 from kinpay.database.sql import Connection, Sql
 
@@ -103,6 +104,7 @@ async def _check_lanes(conn: Connection, batch: list[Lane], findings: Findings) 
         compare(circle.facts, circle.history, findings)
         check_consents(circle.facts, findings)
         check_usage(circle.facts, findings)
+        check_statements(circle.facts, findings)
 
 
 def _body(lane: str, seq: int, text: str, findings: Findings) -> dict[str, Any]:

@@ -106,7 +106,7 @@ _READ: Final[dict[str, Sql]] = {
         FROM charge WHERE circle_id = ANY(:circles)
     """),
     "debit": Sql("""
-        SELECT circle_id AS circle, id AS key, agreement_id, currency, amount_minor, kind, state, late,
+        SELECT circle_id AS circle, id AS key, payer_id, agreement_id, currency, amount_minor, kind, state, late,
                failure_code, created_at, finished_at
         FROM debit WHERE circle_id = ANY(:circles)
     """),
@@ -119,6 +119,13 @@ _READ: Final[dict[str, Sql]] = {
         SELECT circle_id AS circle, id AS key, charge_id, debit_id, amount_minor, reason, state,
                failure_code, created_at, finished_at
         FROM refund WHERE circle_id = ANY(:circles)
+    """),
+    "rolled_day": Sql("""
+        SELECT circle_id AS circle, day::text AS key, starts, ends, paid, unpaid FROM rolled_day WHERE circle_id = ANY(:circles)
+    """),
+    "statement_month": Sql("""
+        SELECT circle_id AS circle, to_char(month, 'YYYY-MM') AS key, starts, ends, closed_at, paid, unpaid, late, hash
+        FROM statement_month WHERE circle_id = ANY(:circles)
     """),
     "entry": Sql("""
         SELECT circle_id AS circle, id AS key, kind, charge_id, debit_id, refund_id, at

@@ -74,6 +74,7 @@ class History:
             "card": self._credential,
             "phone": self._credential,
             "circle": self._circle,
+            "statement": self._statement,
         }
 
     def take(self, link: Link, body: Body) -> None:
@@ -251,6 +252,11 @@ class History:
         elif event == "revoked":
             credentials[link.subject_id]["state"] = "revoked"
 
+    def _statement(self, link: Link, event: str, body: Body) -> None:
+        if event == "closed":
+            closed = {"hash": bytes.fromhex(body["hash"]), "closed_at": link.at}
+            self.expected["statement_month"][body["month"]] = closed
+
     def _circle(self, link: Link, event: str, body: Body) -> None:
         if event in ("frozen", "unfrozen"):
             self.circle_state = "frozen" if event == "frozen" else "active"
@@ -268,7 +274,7 @@ def compare(facts: Facts, history: History, findings: Findings) -> None:
     """Names every row that is not what the audit log says it became, that it does not know, or that is gone."""
     for table in (
         "charge", "debit", "charge_debit", "refund", "entry", "posting", "mandate", "mandate_version", "settlement_rule",
-        "pool", "pool_version", "agreement", "agreement_spender", "credential",
+        "pool", "pool_version", "agreement", "agreement_spender", "credential", "statement_month",
     ):  # fmt: skip
         rows, expected = facts.rows(table), history.expected[table]
         for key in rows.keys() - expected.keys():

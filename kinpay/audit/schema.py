@@ -21,15 +21,16 @@ UNIQUE_KEYS: Final = (
     ("person", "operator_id,account"),
     ("pool", "id"), ("pool_version", "pool_id,version"), ("posting", "entry_id,account_id"),
     ("provider_account", "operator_id,provider,account"), ("refund", "id,circle_id"), ("registration", "id"),
-    ("request_key", "principal_id,operation,key"), ("request_nonce", "signer_id,nonce"), ("scan", "code_id"),
-    ("settlement_rule", "mandate_id,version"), ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
+    ("request_key", "principal_id,operation,key"), ("request_nonce", "signer_id,nonce"), ("rolled_day", "circle_id,day"),
+    ("scan", "code_id"), ("settlement_rule", "mandate_id,version"), ("statement_month", "circle_id,month"),
+    ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
     ("usage", "counter_id,window_start"),
 )  # fmt: skip
 """Table, columns. The partial one, of open mandates, is among them."""
 
 APPEND_ONLY: Final = (
     "audit_event", "burnt_code", "charge_debit", "checkpoint", "checkpoint_lane", "circle_zone", "entry", "mandate_version",
-    "pool_version", "posting", "settlement_rule",
+    "pool_version", "posting", "settlement_rule", "statement_month",
 )  # fmt: skip
 
 INDEXES = Sql("""

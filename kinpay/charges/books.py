@@ -9,6 +9,7 @@ from typing import Any, Final
 from kinpay.charges.charge import CHARGE, ChargeEvent, ChargeState
 from kinpay.charges.debit import DebitStatus
 from kinpay.charges.request import Charge
+from kinpay.charges.rolled import unroll
 from kinpay.charges.store import CHARGE_COLUMNS, charge_of
 from kinpay.database.audit import Event
 from kinpay.database.sql import Connection, Sql
@@ -110,6 +111,7 @@ async def _write(conn: Connection, charge: Charge, before: ChargeState, *, now: 
     )
     if touched != 1:
         raise Conflict(thing="charge")
+    await unroll(conn, charge, now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

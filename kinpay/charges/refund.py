@@ -12,6 +12,7 @@ from typing import Literal
 from kinpay.charges.books import FIRST_CHECK, Refund, lock_charge, lock_refund, read_refund, rewrite_charge
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Charge
+from kinpay.charges.rolled import unroll
 from kinpay.charges.usage import change_usage
 from kinpay.database.audit import Event, record
 from kinpay.database.outbox import enqueue
@@ -97,6 +98,7 @@ async def give_back(
 
 async def return_surplus(conn: Connection, charge: Charge, debit_id: str, *, now: datetime) -> tuple[str, Event]:
     """A second debit of one charge succeeded: all of it goes back; the merchant and the limits are not concerned."""
+    await unroll(conn, charge, now=now)
     rows = await REFUNDABLE.rows(conn, charge_id=charge.id)
     debit = next(row for row in rows if row["id"] == debit_id)
     return await _open(conn, charge, debit, amount_minor=debit["rest_minor"], why="surplus", now=now)
@@ -200,6 +202,8 @@ async def settle_refund(conn: Connection, refund_id: str, seen: ProviderRefund) 
         events.append(await post(conn, paid, now=now))
     elif refund.reason != "surplus":  # A surplus was never the merchant's, and never freed a limit.
         events += await _take_back(conn, circle, charge, refund, about, now=now)
+    else:
+        await unroll(conn, charge, now=now)
     await record(conn, circle.id, *events, now=now)
     topic = "refund.succeeded" if succeeded else "refund.failed"
     await enqueue(conn, topic, lane=circle.id, subject_id=refund.id, body={"charge_id": charge.id}, now=now)

@@ -61,6 +61,14 @@ class RefusalTold(Closed):
     again_at: datetime | None
 
 
+class ItemTold(Closed):
+    """See `answer.ItemAnswer`."""
+
+    code: str
+    amount_minor: int
+    quantity: int
+
+
 class ChargeTold(Closed):
     """See `answer.ChargeAnswer`; a test holds the two against each other."""
 
@@ -79,6 +87,7 @@ class ChargeTold(Closed):
     reference: str | None = None
     late: bool = False
     refusal: RefusalTold | None = None
+    items: list[ItemTold] | None = None
     circle_id: Id | None = None
     spender_id: Id | None = None
     payer_id: Id | None = None

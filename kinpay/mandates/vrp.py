@@ -9,12 +9,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from kinpay.mandates.limit import Limit
 from kinpay.mandates.terms import Terms
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Currency
+from kinpay.primitives.fields import Closed, Currency, Note
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 
 _PERIODS: Final = {
@@ -25,19 +25,14 @@ _PERIODS: Final = {
     "Half-year": "half_year",
     "Year": "year",
 }
+_LEFT_OUT: Final = ("VRPType", "PSUAuthenticationMethods", "PSUInteractionTypes", "SupplementaryData")
 _NAMES: Final = {ours: theirs for theirs, ours in _PERIODS.items()}
 
 DateTimeText = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{5,18}(Z|[+-][0-9]{2}:[0-9]{2})?)?$")]
 """ISO 8601; its time of day is ignored, as the specification says."""
 
 
-class _Named(BaseModel):
-    """Fields by the standard's names; more of them than are understood here are no error, but are told."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-
-class VrpAmount(_Named):
+class VrpAmount(Closed):
     """An amount as the standard writes it: a decimal text in major units."""
 
     Amount: Annotated[str, Field(pattern=r"^[0-9]{1,13}(\.[0-9]{1,5})?$")]
@@ -51,13 +46,17 @@ class PeriodicLimit(VrpAmount):
     PeriodAlignment: Literal["Consent", "Calendar"]
 
 
-class ControlParameters(_Named):
-    """What a variable recurring payment may come to."""
+class ControlParameters(Closed):
+    """What a variable recurring payment may come to. The last four fields have no counterpart in terms."""
 
     ValidFromDateTime: DateTimeText | None = None
     ValidToDateTime: DateTimeText | None = None
     MaximumIndividualAmount: VrpAmount | None = None
     PeriodicLimits: list[PeriodicLimit] = Field(default=[], max_length=32)
+    VRPType: list[Note] | None = Field(default=None, max_length=16)
+    PSUAuthenticationMethods: list[Note] | None = Field(default=None, max_length=16)
+    PSUInteractionTypes: list[Note] | None = Field(default=None, max_length=16)
+    SupplementaryData: dict[str, Any] | None = None
 
 
 def terms_of(parameters: ControlParameters) -> tuple[Terms, list[str]]:
@@ -78,7 +77,7 @@ def terms_of(parameters: ControlParameters) -> tuple[Terms, list[str]]:
             "valid_to": _day(parameters.ValidToDateTime),
         }
     )
-    return terms, sorted(parameters.model_extra or {})
+    return terms, [name for name in _LEFT_OUT if getattr(parameters, name) is not None]
 
 
 def _day(written: str | None) -> str | None:

@@ -27,6 +27,7 @@ _AMOUNTS: Final = {
 _MOMENTS: Final = {"expires_at": "until", "until": "until", "retry_at": "retry"}
 _NAMES: Final = {
     "circle_name": "circle",
+    "month": "month",
     "pool_name": "pool",
     "merchant_name": "merchant",
     "site_name": "site",

@@ -28,6 +28,7 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "{circle} is no longer frozen",
         "{Person} unfroze {circle}. Payments work again, within their limits.",
     ),
+    Kind.STATEMENT_CLOSED: ("The statement of {month} is final", "What {circle} spent in {month} is added up for good."),
     Kind.TIME_ZONE_CHANGED: (
         "{circle} has another time zone",
         "Days, weeks and months of {circle} now follow {zone_to}; before: {zone_from}.",

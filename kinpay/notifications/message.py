@@ -28,6 +28,8 @@ class NoticeKind(StrEnum):
     """All members: nothing can be paid from now on."""
     CIRCLE_UNFROZEN = "circle_unfrozen"
     """All members: spending goes on."""
+    STATEMENT_CLOSED = "statement_closed"
+    """The figures of a month are final: to the circle's payers."""
     TIME_ZONE_CHANGED = "time_zone_changed"
     """All members, because days and months of every limit begin at another hour."""
 

@@ -18,6 +18,7 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
     Kind.CIRCLE_REMOVED: ("成员已移出“{circle}”", "付款人已将{person}移出“{circle}”。"),
     Kind.CIRCLE_FROZEN: ("“{circle}”已冻结", "{person}冻结了“{circle}”。在付款人解除冻结之前，无法付款。"),
     Kind.CIRCLE_UNFROZEN: ("“{circle}”已解除冻结", "{person}解除了“{circle}”的冻结，可以在限额内继续付款。"),
+    Kind.STATEMENT_CLOSED: ("{month} 账单已结账", "“{circle}”{month} 的账单已定稿，不再变动。"),
     Kind.TIME_ZONE_CHANGED: (
         "“{circle}”更改了时区",
         "“{circle}”的日、周、月限额现按 {zone_to} 时区计算（原为 {zone_from}）。",

@@ -44,6 +44,8 @@ from kinpay.server.app import HotRoute, Parts, build
 from kinpay.server.asgi import App
 from kinpay.server.auth import Checks
 from kinpay.server.house import House
+from kinpay.statements.close import close_months
+from kinpay.statements.roll import roll_days
 from kinpay.statements.routes import router as statement_routes
 from kinpay.terminals.authenticate import SignedRequest, authenticate_terminal, check_signature
 from kinpay.terminals.routes import router as terminal_routes
@@ -231,6 +233,8 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="sign a checkpoint", every_s=300, run=checkpoint),
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
+        Errand(name="sum up days", every_s=60, run=lambda: roll_days(db)),
+        Errand(name="close months", every_s=300, run=lambda: close_months(db)),
         Errand(name="forget old uses", every_s=3600, run=trails),
         Errand(name="wrap keys anew", every_s=21600, run=wrap_anew),
         Errand(name="seal webhook secrets anew", every_s=21600, run=seal_secrets),

@@ -30,6 +30,11 @@ TEXTS: Final = MappingProxyType(
             "declined": "Declined by providers",
             "owed": "Owed",
             "pending": "Not settled yet",
+            "before": "Net of the month before",
+            "late": "Of closed months",
+            "debited": "debited after all",
+            "refund_failed": "refund refused",
+            "closed": "Final since {at}.",
         },
         "zh": {
             "title": "{circle}：{month}（{time_zone}）",
@@ -49,6 +54,11 @@ TEXTS: Final = MappingProxyType(
             "declined": "支付机构拒绝",
             "owed": "欠款",
             "pending": "尚未结清",
+            "before": "上月净额",
+            "late": "涉及已结账月份",
+            "debited": "补扣款",
+            "refund_failed": "退款未成功",
+            "closed": "{at} 已结账，不再变动。",
         },
     }
 )
@@ -65,6 +75,8 @@ def render_text(statement: Statement, locale: str) -> str:
     lines = [words["title"].format(circle=statement.circle_name, month=statement.month, time_zone=statement.time_zone)]
     if statement.spender_id is not None:
         lines.append(words["own"])
+    if statement.closed_at is not None:
+        lines.append(words["closed"].format(at=f"{statement.closed_at:%Y-%m-%d}"))
     if not statement.parts:
         lines.append(words["nothing"])
     for part in statement.parts:
@@ -82,6 +94,11 @@ def _part(part: Part, locale: str) -> Iterator[str]:
             yield words[group]
         for line in lines:
             yield _line(line, currency, name=f"  {line.name}")
+    if part.total.before_net_minor:
+        yield _row(words["before"], ["", "", "", shown_amount(part.total.before_net_minor, currency)])
+    for late in part.late:
+        name = f"{words['late']}: {late.month} {words[late.kind.value]}"
+        yield _row(name, ["", "", "", shown_amount(late.amount_minor, currency)])
     for name in ("refused", "declined", "owed", "pending"):
         tally: Tally = getattr(part.unpaid, name)
         if tally.count:

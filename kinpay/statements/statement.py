@@ -1,17 +1,18 @@
 """A statement: what a calendar month of a circle came to, by day, spender, payer, merchant and category. Pure.
 
 Gross is what payers were really debited for charges of the month; refunded is what of it went back, or is on its way; net is
-the rest. Every grouping comes from the same rows, so that all of them add up to the same totals. A refund counts in the month
-of its charge, whenever it happens: closing a month for good is a later issue.
+the rest. Every grouping comes from the same rows, so that all of them add up to the same totals. What happens to a charge
+counts in the charge's month until that month is closed, and then, as something late, in the month in which it happens.
 Source: [0004]; product.md S1 (two-day statement).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from kinpay.primitives.clock import Span, start_of_day
@@ -31,6 +32,11 @@ def read_month(text: str) -> date:
 def following(month: date) -> date:
     """The first day of the month after."""
     return (month.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def preceding(month: date) -> date:
+    """The first day of the month before."""
+    return (month.replace(day=1) - timedelta(days=1)).replace(day=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,98 @@ class Paid:
     refunded_minor: int
 
 
+class LateKind(StrEnum):
+    """What happened to a charge of a month that was closed already."""
+
+    DEBITED = "debited"
+    """The payer was debited after all, or a second time."""
+    REFUNDED = "refunded"
+    """Money was given back, or is on its way."""
+    REFUND_FAILED = "refund_failed"
+    """The provider refused to give back what had been told as refunded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """Something that happened in this month to a charge of a closed one. `amount_minor` is what moved, without a sign."""
+
+    kind: LateKind
+    charge_id: str
+    month: str
+    day: date
+    currency: str
+    amount_minor: int
+    spender_id: str
+    payer_id: str
+    merchant_id: str
+    mcc: str
+    first: bool
+    """Whether it is the first debit of its charge: then the charge itself is told here."""
+
+    def paid(self) -> Paid:
+        """The same as a row that adds up with the others."""
+        debited = self.kind is LateKind.DEBITED
+        sign = {LateKind.DEBITED: 0, LateKind.REFUNDED: 1, LateKind.REFUND_FAILED: -1}[self.kind]
+        return Paid(
+            currency=self.currency,
+            day=self.day,
+            spender_id=self.spender_id,
+            payer_id=self.payer_id,
+            merchant_id=self.merchant_id,
+            mcc=self.mcc,
+            charges=int(debited and self.first),
+            debits=int(debited),
+            gross_minor=self.amount_minor if debited else 0,
+            refunded_minor=sign * self.amount_minor,
+        )
+
+
+class What(StrEnum):
+    """Why something was asked for and not (or not yet) debited."""
+
+    REFUSED = "refused"
+    """Refused by a limit or condition."""
+    DECLINED = "declined"
+    """Refused by the provider, before anything was handed over."""
+    OWED = "owed"
+    """Arrears: handed over, and still not paid."""
+    PENDING = "pending"
+    """Held, or at the provider: the month may still grow by this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What one spender asked for and was not (or not yet) debited, of one kind."""
+
+    currency: str
+    spender_id: str
+    what: What
+    count: int
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Everything that some days came to."""
+
+    paid: tuple[Paid, ...] = ()
+    unpaid: tuple[Wanted, ...] = ()
+    late: tuple[Late, ...] = ()
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(self.paid + other.paid, self.unpaid + other.unpaid, self.late + other.late)
+
+    def of_spender(self, spender_id: str | None) -> Rows:
+        """Only what this one spent; None: everything."""
+        if spender_id is None:
+            return self
+        return Rows(
+            tuple(row for row in self.paid if row.spender_id == spender_id),
+            tuple(row for row in self.unpaid if row.spender_id == spender_id),
+            tuple(row for row in self.late if row.spender_id == spender_id),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """So many, and their sum in minor units."""
@@ -91,17 +189,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpaid:
-    """What was asked in a currency but not (or not yet) debited."""
+    """What was asked in a currency but not (or not yet) debited; see `What`."""
 
-    currency: str
     refused: Tally
-    """Refused by a limit or condition."""
     declined: Tally
-    """Refused by the provider, before anything was handed over."""
     owed: Tally
-    """Arrears: handed over, and still not paid."""
     pending: Tally
-    """Held, or at the provider: the month may still grow by this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +209,8 @@ class Line:
     count: int
     gross_minor: int
     refunded_minor: int
+    before_net_minor: int = 0
+    """The net of the same line in the month before."""
 
     @property
     def net_minor(self) -> int:
@@ -135,11 +230,15 @@ class Part:
     by_merchant: tuple[Line, ...]
     by_category: tuple[Line, ...]
     unpaid: Unpaid
+    late: tuple[Late, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a month came to. `span` is the month in UTC instants; `spender_id`: if not None, only what this one spent."""
+    """What a month came to. `span` is the month in UTC instants; `spender_id`: if not None, only what this one spent.
+
+    `closed_at` and `hash`: when its figures became final, and their SHA-256; None while they may change.
+    """
 
     circle_id: str
     circle_name: str
@@ -148,35 +247,47 @@ class Statement:
     span: Span
     spender_id: str | None
     parts: tuple[Part, ...]
+    closed_at: datetime | None = None
+    hash: str | None = None
 
 
-_NOTHING: Final = Tally()
-
-
-def parts_of(paid: Sequence[Paid], unpaid: Iterable[Unpaid], *, names: Mapping[str, str]) -> tuple[Part, ...]:
-    """One part a currency, in the order of their codes; `names` of people and merchants by id."""
-    left = {one.currency: one for one in unpaid}
+def parts_of(rows: Rows, before: Rows, *, names: Mapping[str, str]) -> tuple[Part, ...]:
+    """One part a currency, in the order of their codes; `names` of people and merchants by id; `before`: the month before's."""
+    paid = [*rows.paid, *(late.paid() for late in rows.late)]
+    earlier = [*before.paid, *(late.paid() for late in before.late)]
     parts = []
-    for currency in sorted({row.currency for row in paid} | set(left)):
-        rows = [row for row in paid if row.currency == currency]
-        nothing = Unpaid(currency=currency, refused=_NOTHING, declined=_NOTHING, owed=_NOTHING, pending=_NOTHING)
+    for currency in sorted({row.currency for row in paid} | {row.currency for row in rows.unpaid}):
+        mine = [row for row in paid if row.currency == currency]
+        theirs = [row for row in earlier if row.currency == currency]
         parts.append(
             Part(
                 currency=currency,
-                total=_line("", rows, {}),
-                by_day=_group(rows, lambda row: row.day.isoformat(), names, by_key=True),
-                by_spender=_group(rows, lambda row: row.spender_id, names),
-                by_payer=_group(rows, lambda row: row.payer_id, names, of_debits=True),
-                by_merchant=_group(rows, lambda row: row.merchant_id, names),
-                by_category=_group(rows, lambda row: row.mcc, names),
-                unpaid=left.get(currency, nothing),
+                total=_line("", mine, {}, theirs),
+                by_day=_group(mine, [], lambda row: row.day.isoformat(), names, by_key=True),
+                by_spender=_group(mine, theirs, lambda row: row.spender_id, names),
+                by_payer=_group(mine, theirs, lambda row: row.payer_id, names, of_debits=True),
+                by_merchant=_group(mine, theirs, lambda row: row.merchant_id, names),
+                by_category=_group(mine, theirs, lambda row: row.mcc, names),
+                unpaid=_unpaid([row for row in rows.unpaid if row.currency == currency]),
+                late=tuple(late for late in rows.late if late.currency == currency),
             )
         )
     return tuple(parts)
 
 
+def _unpaid(rows: Sequence[Wanted]) -> Unpaid:
+    def tally(what: What) -> Tally:
+        mine = [row for row in rows if row.what is what]
+        return Tally(sum(row.count for row in mine), sum(row.amount_minor for row in mine))
+
+    return Unpaid(
+        refused=tally(What.REFUSED), declined=tally(What.DECLINED), owed=tally(What.OWED), pending=tally(What.PENDING)
+    )
+
+
 def _group(
     rows: Sequence[Paid],
+    before: Sequence[Paid],
     key_of: Callable[[Paid], str],
     names: Mapping[str, str],
     *,
@@ -184,18 +295,24 @@ def _group(
     of_debits: bool = False,
 ) -> tuple[Line, ...]:
     """Lines, the largest net first (or in order of their keys)."""
-    grouped: dict[str, list[Paid]] = {}
-    for row in rows:
-        grouped.setdefault(key_of(row), []).append(row)
-    lines = [_line(key, members, names, of_debits=of_debits) for key, members in grouped.items()]
+    grouped, earlier = _grouped(rows, key_of), _grouped(before, key_of)
+    lines = [_line(key, members, names, earlier.get(key, ()), of_debits=of_debits) for key, members in grouped.items()]
     return tuple(sorted(lines, key=lambda line: line.key if by_key else (-line.net_minor, line.name, line.key)))
 
 
-def _line(key: str, rows: Sequence[Paid], names: Mapping[str, str], *, of_debits: bool = False) -> Line:
+def _grouped(rows: Sequence[Paid], key_of: Callable[[Paid], str]) -> dict[str, list[Paid]]:
+    grouped: dict[str, list[Paid]] = {}
+    for row in rows:
+        grouped.setdefault(key_of(row), []).append(row)
+    return grouped
+
+
+def _line(key: str, rows: Sequence[Paid], names: Mapping[str, str], before: Sequence[Paid], *, of_debits: bool = False) -> Line:
     return Line(
         key=key,
         name=names.get(key, key),
         count=sum(row.debits if of_debits else row.charges for row in rows),
         gross_minor=sum(row.gross_minor for row in rows),
         refunded_minor=sum(row.refunded_minor for row in rows),
+        before_net_minor=sum(row.gross_minor - row.refunded_minor for row in before),
     )

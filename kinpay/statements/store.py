@@ -1,15 +1,18 @@
-"""Where a statement's rows come from: set-based sums over the month's charges, debits and refunds."""
+"""What a month came to, read: closed months as they were kept, other days from their sums or, without these, summed now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from kinpay.database.sql import Connection, Sql
 from kinpay.people.store import member_roles
 from kinpay.primitives.clock import Span
 from kinpay.primitives.errors import NotFound
-from kinpay.statements.statement import Era, Paid, Statement, Tally, Unpaid, day_starts, parts_of, read_month
+from kinpay.statements.kept import read_late, read_paid, read_unpaid
+from kinpay.statements.statement import Era, Rows, Statement, day_starts, following, parts_of, preceding, read_month
+from kinpay.statements.sums import Day, late_between, sum_days
 
 _LOOKING_ROLES = frozenset({"payer", "approver", "viewer"})
 
@@ -22,15 +25,23 @@ async def statement_for(conn: Connection, person_id: str, *, circle_id: str, mon
 
     Raises: NotFound for anybody else; Invalid for what is no month.
     """
+    return await statement_of(conn, circle_id, month=month, spender_id=await seen_by(conn, person_id, circle_id, month=month))
+
+
+async def seen_by(conn: Connection, person_id: str, circle_id: str, *, month: str) -> str | None:
+    """Whose lines of a circle's month the person may see: None for everybody's, else their own.
+
+    Raises: NotFound for a stranger; Invalid for what is no month.
+    """
     read_month(month)
     roles = await member_roles(conn, circle_id, person_id)
     if not roles:
         raise NotFound()
-    return await statement_of(conn, circle_id, month=month, spender_id=None if roles & _LOOKING_ROLES else person_id)
+    return None if roles & _LOOKING_ROLES else person_id
 
 
 async def statement_of(conn: Connection, circle_id: str, *, month: str, spender_id: str | None = None) -> Statement:
-    """What the month `YYYY-MM` came to for the circle, or for one of its spenders, as the books stand now.
+    """What the month `YYYY-MM` came to for the circle, or for one of its spenders, beside the month before.
 
     Raises: NotFound if there is no such circle; Invalid for what is no month.
     """
@@ -38,86 +49,78 @@ async def statement_of(conn: Connection, circle_id: str, *, month: str, spender_
     circle = await CIRCLE.row(conn, circle_id=circle_id)
     if circle is None:
         raise NotFound()
-    eras = [Era(row["since"], row["time_zone"]) for row in await ERAS.rows(conn, circle_id=circle_id)]
-    starts = day_starts(first, eras or [Era(datetime.min.replace(tzinfo=UTC), circle["time_zone"])])
-    paid = await _paid(conn, circle_id, first=first, starts=starts, spender_id=spender_id)
-    unpaid = await _unpaid(conn, circle_id, starts=starts, spender_id=spender_id)
-    names = await _names(conn, paid)
+    eras = await eras_of(conn, circle_id, time_zone=circle["time_zone"])
+    now = await month_rows(conn, circle_id, first, eras=eras)
+    before = await month_rows(conn, circle_id, preceding(first), eras=eras)
+    rows = now.rows.of_spender(spender_id)
     return Statement(
         circle_id=circle_id,
         circle_name=circle["name"],
         month=month,
         time_zone=circle["time_zone"],
-        span=Span(starts[0], starts[-1]),
+        span=now.span,
         spender_id=spender_id,
-        parts=parts_of(paid, unpaid, names=names),
+        parts=parts_of(rows, before.rows.of_spender(spender_id), names=await _names(conn, rows)),
+        closed_at=now.closed_at,
+        hash=now.hash,
     )
 
 
-# Who was really debited: each part of a succeeded debit counts for its own payer, also after a fallback to another one.
-# A refund belongs to the part that it gives back; what the provider refused to give back does not count.
-# The day is found by the instants at which days begin on the circle's wall, so that no second list of zones is asked.
-PAID = Sql("""
-    WITH month AS (
-        SELECT id, spender_id, merchant_id, mcc, currency, width_bucket(decided_at, :starts::timestamptz[]) AS day
-        FROM charge
-        WHERE circle_id = :circle_id AND decided_at >= :start AND decided_at < :end
-          AND (:spender_id::uuid IS NULL OR spender_id = :spender_id)
-    ), back AS (
-        SELECT r.charge_id, r.debit_id, sum(r.amount_minor) AS amount_minor
-        FROM refund r JOIN month m ON m.id = r.charge_id
-        WHERE r.circle_id = :circle_id AND r.state <> 'failed'
-        GROUP BY r.charge_id, r.debit_id
-    ), part AS (
-        SELECT m.currency, m.day, m.spender_id, d.payer_id, m.merchant_id, m.mcc, cd.amount_minor,
-               coalesce(b.amount_minor, 0) AS refunded_minor,
-               row_number() OVER (PARTITION BY m.id ORDER BY d.created_at, d.id) AS nth
-        FROM month m
-        JOIN charge_debit cd ON cd.charge_id = m.id
-        JOIN debit d ON d.id = cd.debit_id AND d.circle_id = :circle_id AND d.state = 'succeeded'
-        LEFT JOIN back b ON b.charge_id = m.id AND b.debit_id = d.id
-    )
-    SELECT currency, day, spender_id, payer_id, merchant_id, mcc, count(*) FILTER (WHERE nth = 1) AS charges,
-           count(*) AS debits, sum(amount_minor)::bigint AS gross_minor, sum(refunded_minor)::bigint AS refunded_minor
-    FROM part GROUP BY currency, day, spender_id, payer_id, merchant_id, mcc
+async def eras_of(conn: Connection, circle_id: str, *, time_zone: str) -> list[Era]:
+    """The time zones that the circle has had, in order; `time_zone` if nothing else is known."""
+    eras = [Era(row["since"], row["time_zone"]) for row in await ERAS.rows(conn, circle_id=circle_id)]
+    return eras or [Era(datetime.min.replace(tzinfo=UTC), time_zone)]
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month's rows; `closed_at` and `hash` if they are final."""
+
+    span: Span
+    rows: Rows
+    closed_at: datetime | None = None
+    hash: str | None = None
+
+
+CLOSED = Sql("""
+    SELECT starts, ends, closed_at, paid, unpaid, late, hash FROM statement_month
+    WHERE circle_id = :circle_id AND month = :month
 """)
 
 
-async def _paid(
-    conn: Connection, circle_id: str, *, first: date, starts: Sequence[datetime], spender_id: str | None
-) -> list[Paid]:
-    rows = await PAID.rows(
-        conn, circle_id=circle_id, spender_id=spender_id, starts=list(starts), start=starts[0], end=starts[-1]
-    )
-    return [Paid(**{**row, "day": first + timedelta(days=row["day"] - 1)}) for row in rows]
+async def month_rows(conn: Connection, circle_id: str, first: date, *, eras: Sequence[Era]) -> Month:
+    """The rows of the month that begins with `first`."""
+    row = await CLOSED.row(conn, circle_id=circle_id, month=first)
+    if row is not None:
+        rows = Rows(read_paid(row["paid"]), read_unpaid(row["unpaid"]), read_late(row["late"]))
+        return Month(Span(row["starts"], row["ends"]), rows, row["closed_at"], row["hash"].hex())
+    days = days_of(first, eras)
+    rows = await _open_rows(conn, circle_id, days)
+    return Month(Span(days[0].starts, days[-1].ends), rows)
 
 
-# What is owed stays owed while it is tried again.
-UNPAID = Sql("""
-    WITH month AS (
-        SELECT currency, coalesce(captured_minor, amount_minor) AS amount_minor,
-               CASE WHEN state = 'refused' THEN 'refused'
-                    WHEN state = 'declined' THEN 'declined'
-                    WHEN owed_since IS NOT NULL THEN 'owed'
-                    WHEN state IN ('held', 'submitted') THEN 'pending' END AS what
-        FROM charge
-        WHERE circle_id = :circle_id AND decided_at >= :start AND decided_at < :end
-          AND (:spender_id::uuid IS NULL OR spender_id = :spender_id)
-    )
-    SELECT currency, what, count(*) AS count, sum(amount_minor)::bigint AS amount_minor
-    FROM month WHERE what IS NOT NULL GROUP BY currency, what
+def days_of(first: date, eras: Sequence[Era]) -> list[Day]:
+    """The days of a month on the circle's wall, each with its first instant and that of the next."""
+    starts = day_starts(first, eras)
+    return [Day(first + timedelta(days=at), starts[at], starts[at + 1]) for at in range((following(first) - first).days)]
+
+
+ROLLED = Sql("""
+    SELECT day, starts, ends, paid, unpaid FROM rolled_day
+    WHERE circle_id = :circle_id AND day >= :first AND day <= :last ORDER BY day
 """)
 
 
-async def _unpaid(conn: Connection, circle_id: str, *, starts: Sequence[datetime], spender_id: str | None) -> list[Unpaid]:
-    rows = await UNPAID.rows(conn, circle_id=circle_id, spender_id=spender_id, start=starts[0], end=starts[-1])
-    found: dict[str, dict[str, Tally]] = {}
-    for row in rows:
-        found.setdefault(row["currency"], {})[row["what"]] = Tally(row["count"], row["amount_minor"])
-    every = ("refused", "declined", "owed", "pending")
-    return [
-        Unpaid(currency=currency, **{what: tallies.get(what, Tally()) for what in every}) for currency, tallies in found.items()
-    ]
+async def _open_rows(conn: Connection, circle_id: str, days: Sequence[Day]) -> Rows:
+    """Days that were summed up are read, as long as the wall has not been changed under them; the others are summed now."""
+    rows, summed = Rows(), set()
+    for row in await ROLLED.rows(conn, circle_id=circle_id, first=days[0].day, last=days[-1].day):
+        day = Day(row["day"], row["starts"], row["ends"])
+        if day in days:
+            summed.add(day)
+            rows += Rows(read_paid(row["paid"]), read_unpaid(row["unpaid"]))
+    rows += await sum_days(conn, circle_id, [day for day in days if day not in summed])
+    return rows + Rows(late=tuple(await late_between(conn, circle_id, days)))
 
 
 NAMES = Sql("""
@@ -126,6 +129,7 @@ NAMES = Sql("""
 """)
 
 
-async def _names(conn: Connection, paid: Iterable[Paid]) -> dict[str, str]:
-    ids = {ident for row in paid for ident in (row.spender_id, row.payer_id, row.merchant_id)}
+async def _names(conn: Connection, rows: Rows) -> dict[str, str]:
+    told = [*rows.paid, *(late.paid() for late in rows.late)]
+    ids = {ident for row in told for ident in (row.spender_id, row.payer_id, row.merchant_id)}
     return {row["id"]: row["name"] for row in await NAMES.rows(conn, ids=sorted(ids))} if ids else {}

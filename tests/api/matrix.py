@@ -186,6 +186,7 @@ CIRCLES = [
     ),
     _row("GET /v1/circles/{circle_id}/charges", MEMBERS, query="?limit=5"),
     _row("GET /v1/circles/{circle_id}/statements/{month}", MEMBERS),
+    _row("GET /v1/circles/{circle_id}/statements/{month}/charges.csv", MEMBERS),
     _row("GET /v1/circles/{circle_id}/cards", MEMBERS),
     _row(
         "POST /v1/circles/{circle_id}/cards",
@@ -213,7 +214,7 @@ CIRCLES = [
 ]
 MANDATES = [
     _row("GET /v1/mandates/{mandate_id}", MEMBERS),
-    _row("GET /v1/mandates/{mandate_id}/control-parameters", MEMBERS, works=False),
+    _row("GET /v1/mandates/{mandate_id}/control-parameters", MEMBERS),
     _row(
         "POST /v1/terms/control-parameters",
         PERSONS,

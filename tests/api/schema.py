@@ -44,8 +44,8 @@ WORDS: Final = frozenset(
         "discriminator",
     }
 )
-FREE_CONTENT: Final = frozenset({"ProofIn.content"})
-"""What may hold anything: the content that a proof is bound to is the body of another operation."""
+FREE_CONTENT: Final = frozenset({"ProofIn.content", "ControlParameters.SupplementaryData"})
+"""What may hold anything: a proof is bound to the body of some other operation; a standard has a free part of its own."""
 
 
 def found(document: Document, reference: str) -> Any:

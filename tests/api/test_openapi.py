@@ -144,6 +144,8 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         return st.fixed_dictionaries(needed, optional=others)
     if isinstance(kind, msgspec.inspect.UnionType):
         return st.one_of([values_of(one) for one in kind.types])
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return st.lists(values_of(kind.item_type), max_size=3)
     if isinstance(kind, msgspec.inspect.IntType):
         return st.integers(min_value=kind.gt + 1 if kind.gt is not None else kind.ge, max_value=kind.le)
     if isinstance(kind, msgspec.inspect.StrType):

@@ -9,6 +9,7 @@ from typing import Any
 
 from kinpay.charges.batch import Batcher
 from kinpay.charges.books import READ_DEBIT
+from kinpay.charges.order import Item
 from kinpay.charges.refund import refund_charge, settle_refund
 from kinpay.charges.request import Authorized
 from kinpay.charges.settle import settle_debit
@@ -143,7 +144,8 @@ async def tell(db: Database) -> Story:
 async def wander(story: Story, dice: random.Random, steps: int) -> None:
     """A random honest past."""
     for _ in range(steps):
-        charge_id = await story.ask(dice.choice(story.families), dice.randint(1, 900))
+        amount = dice.randint(1, 900)
+        charge_id = await story.ask(dice.choice(story.families), amount, items=_items(dice, amount))
         async with story.db.connection() as conn:
             state = await conn.fetchval("SELECT state FROM charge WHERE id = $1", charge_id)
         if state != "held":
@@ -154,9 +156,18 @@ async def wander(story: Story, dice: random.Random, steps: int) -> None:
         if fate < 0.3:
             await story.void(charge_id)
             continue
-        debit = await story.capture(charge_id, delivered=dice.random() < 0.2)
+        part = dice.randint(1, amount) if dice.random() < 0.3 else None
+        debit = await story.capture(charge_id, part, delivered=dice.random() < 0.2)
         if fate < 0.4:
             continue
         await story.settle(debit, DebitState.FAILED if fate < 0.5 else DebitState.SUCCEEDED)
         if fate > 0.8:
             await story.refund(charge_id, 1, dice.choice([DebitState.SUCCEEDED, DebitState.FAILED, DebitState.PENDING]))
+
+
+def _items(dice: random.Random, amount_minor: int) -> tuple[Item, ...]:
+    """What the till tells of the basket, if it does."""
+    sweets = dice.randint(0, amount_minor)
+    if dice.random() < 0.5 or sweets in (0, amount_minor):
+        return ()
+    return (Item("sweets", sweets), Item("milk", amount_minor - sweets, 2))

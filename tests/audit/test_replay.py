@@ -11,6 +11,8 @@ import pytest
 
 from kinpay.audit.check import check
 from kinpay.charges import decide
+from kinpay.charges.hours import Hours
+from kinpay.charges.standing import Ceiling, Chosen
 from kinpay.database.pool import Database
 from kinpay.mandates import zone
 from kinpay.mandates.change_terms import change_terms
@@ -31,13 +33,20 @@ def terms(dice: random.Random, *, pool: bool = False) -> Terms:
         {"metric": "amount", "window": "day", "at_most": dice.randint(500, 3_000)},
         {"metric": "count", "window": "week", "at_most": dice.randint(5, 30)},
         {"metric": "amount", "window": "month", "at_most": dice.randint(4_000, 12_000), "filter": {"mccs": ["5812"]}},
+        {"metric": "amount", "window": "trailing", "trailing_s": 7200, "at_most": dice.randint(1_500, 4_000)},
+        {"metric": "amount", "window": "week", "week_start": 7, "refunds": "keep", "at_most": dice.randint(5_000, 12_000)},
+        {"metric": "amount", "window": "month", "alignment": "consent", "at_most": dice.randint(9_000, 20_000)},
+        {"metric": "amount", "window": "year", "proration": "first_period", "at_most": dice.randint(20_000, 60_000)},
+        {"metric": "amount", "window": "day", "at_most": dice.randint(900, 3_000), "filter": {"items": ["sweets"]}},
     ]
     if not pool:
         limits.append({"metric": "amount", "window": "per_payment", "at_most": dice.randint(300, 900)})
     hours = [{"kind": "hours", "open": [{"opens": "05:00", "closes": "24:00", "weekdays": [1, 2, 3, 4, 5, 6, 7]}]}]
-    return Terms.model_validate(
-        {"currency": "CNY", "limits": limits, "conditions": [] if pool or dice.random() < 0.7 else hours}
-    )
+    written = {"currency": "CNY", "limits": limits, "conditions": [] if pool or dice.random() < 0.7 else hours}
+    if not pool and dice.random() < 0.4:
+        caution = {"metric": "count", "window": "day", "at_most": dice.randint(3, 9)}
+        written["cooling"] = {"hours": dice.choice((2, 24)), "limits": [caution]}
+    return Terms.model_validate(written)
 
 
 async def change_something(story: Story, dice: random.Random, pools: list[tuple[str, str]]) -> None:
@@ -100,28 +109,55 @@ async def test_both_come_to_the_same(db: Database, seed: int) -> None:
 
 
 @pytest.mark.books_broken
-@pytest.mark.parametrize("forgotten", ["pool", "day", "week", "month", "per_payment", "hours", "zone"])
+@pytest.mark.parametrize(
+    "forgotten",
+    [
+        "pool",
+        "day",
+        "week",
+        "month",
+        "year",
+        "trailing",
+        "lifetime",
+        "per_payment",
+        "hours",
+        "zone",
+        "items",
+        "cooling",
+        "validity",
+    ],
+)
 async def test_a_decision_that_forgets_something_is_found(
     db: Database, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
     """The program's own decision is made wrong in one place; the auditor's must not agree with it."""
     if forgotten == "hours":
-        monkeypatch.setattr(decide, "_is_open", lambda openings, moment: True)
+        monkeypatch.setattr(Hours, "is_open", lambda hours, local: True)
     elif forgotten == "zone":
         monkeypatch.setattr(zone, "_move_windows", nothing)
+    elif forgotten == "items":
+        monkeypatch.setattr(Chosen, "part_of", lambda chosen, order: 0)
+    elif forgotten == "validity":
+        monkeypatch.setattr(decide, "_conditions_against", lambda order, bounds, moment: iter(()))
     else:
-        known = decide._ceilings_against
+        known = decide.against
 
         def forgetful(order: Any, bounds: Any, usage: Any, moment: Any) -> Any:
-            kept = tuple(c for c in bounds.ceilings if forgotten not in (c.scope.value, (c.window or "per_payment")))
+            if forgotten == "cooling" and bounds.until is not None:
+                return []
+            kept = tuple(c for c in bounds.ceilings if forgotten not in (c.scope.value, _window(c)))
             return known(order, replace(bounds, ceilings=kept), usage, moment)
 
-        monkeypatch.setattr(decide, "_ceilings_against", forgetful)
+        monkeypatch.setattr(decide, "against", forgetful)
     for seed in range(30):
         invariants = await _spoken_of(db, seed, forgotten)
         if invariants & {"I5 no_overspend", "I6 mandate_valid"}:
             return
     raise AssertionError(f"nothing said that {forgotten} was forgotten")
+
+
+def _window(ceiling: Ceiling) -> str:
+    return (ceiling.window or "per_payment").partition("@")[0]
 
 
 async def nothing(*_: Any, **__: Any) -> None:
@@ -137,8 +173,18 @@ async def _spoken_of(db: Database, seed: int, forgotten: str) -> set[str]:
     if forgotten == "hours":
         opening = {"opens": "09:00", "closes": "12:00", "weekdays": [1, 3]}
         everything["conditions"] = [{"kind": "hours", "open": [opening]}]
-    if forgotten in ("day", "week", "month"):  # Nothing else may bind before it.
-        everything["limits"] = [{"metric": "amount", "window": forgotten, "at_most": 1_500, "filter": {}}]
+    alone: dict[str, Any] = {"metric": "amount", "window": forgotten, "at_most": 1_500, "filter": {}}
+    if forgotten in ("day", "week", "month", "year", "lifetime"):  # Nothing else may bind before it.
+        everything["limits"] = [alone]
+    elif forgotten == "trailing":
+        everything["limits"] = [{**alone, "trailing_s": 86_400}]
+    elif forgotten == "items":
+        everything["limits"] = [{**alone, "window": "day", "at_most": 100, "filter": {"items": ["sweets"]}}]
+    elif forgotten == "cooling":
+        everything["limits"] = []
+        everything["cooling"] = {"hours": 24, "limits": [{**alone, "window": "day"}]}
+    elif forgotten == "validity":
+        everything["valid_from"] = (moment + timedelta(days=3)).date().isoformat()
     story = await stories.begin(db, families=1, terms=everything, now=moment)
     pools: list[tuple[str, str]] = []
     await stories.wander(story, dice, 12)

@@ -9,7 +9,7 @@ from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Charge
 from kinpay.database.pool import Database
 from kinpay.providers.contract import DebitState
-from tests.charges.household import Household
+from tests.charges.household import Household, net_of
 from tests.charges.oracle import Bound, World, selects, used, used_at
 from tests.charges.scripted import ScriptedBank
 from tests.charges.walls import Per, per, window_of
@@ -67,7 +67,7 @@ async def ledger_is_right(db: Database, home: Household, charges: Sequence[Charg
     came, went = dict(map(tuple, debited)), dict(map(tuple, returned))
     for charge in charges:
         sold = charge.state in (ChargeState.SUCCEEDED, ChargeState.ARREARS) or charge.owed_since is not None
-        assert -accounts[charge.id]["merchant"] == (charge.debited_minor - charge.refunded_minor if sold else 0), charge
+        assert -accounts[charge.id]["merchant"] == (net_of(charge) if sold else 0), charge
         assert accounts[charge.id]["clearing"] == came.get(charge.id, 0) - went.get(charge.id, 0), charge
 
 

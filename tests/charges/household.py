@@ -292,6 +292,11 @@ async def shop_of(db: Database) -> Shop:
         return await open_shop(conn, await database_now(conn))
 
 
+def net_of(charge: Charge) -> int:
+    """What is left of it, in minor units."""
+    return charge.debited_minor - charge.refunded_minor
+
+
 async def void_charge(db: Database, adapters: Adapters, charge_id: str, *, actor_id: str) -> Charge:
     """Gives a charge up as the void route does: asked, then stopped at the provider; returns what it came to."""
     async with db.transaction() as conn:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from kinpay.charges.charge import Method
-from kinpay.charges.order import Order
+from kinpay.charges.order import Item, Order
 from kinpay.charges.request import AuthorizeRequest
 from kinpay.database.audit import GENESIS, Event, Head, Link, chain, write_links
 from kinpay.database.idempotency import RequestKey
@@ -187,7 +187,7 @@ async def _write_counters(conn: Any, families: list[Family], terms: dict[str, An
     anchor = local_date(now, time_zone)
     needed = {
         (period, msgspec.json.encode(limit.get("filter", {}), order="sorted").decode(), refunds_of(limit))
-        for limit in terms["limits"]
+        for limit in [*terms["limits"], *terms.get("cooling", {}).get("limits", ())]
         if (period := period_of(limit, anchor)) is not None
     }
     for period, written, refunds in sorted(needed):
@@ -201,7 +201,14 @@ async def _write_counters(conn: Any, families: list[Family], terms: dict[str, An
 
 
 def asking(
-    shop: Shop, family: Family, *, amount_minor: int = 100, key: str | None = None, capture: bool = False, **changed: Any
+    shop: Shop,
+    family: Family,
+    *,
+    amount_minor: int = 100,
+    items: tuple[Item, ...] = (),
+    key: str | None = None,
+    capture: bool = False,
+    **changed: Any,
 ) -> AuthorizeRequest:
     """A request as the hot route would make it, without code and signature."""
     key = key or new_id()
@@ -214,6 +221,7 @@ def asking(
         family.credential_id,
         Method.PAY_CODE.value,
         shop.terminal_id,
+        items,
     )
     known = {
         "charge_id": new_id(),

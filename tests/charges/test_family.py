@@ -30,7 +30,7 @@ from kinpay.primitives.errors import WrongState
 from kinpay.providers.contract import DebitState
 from tests.charges.books_right import ledger_is_right, provider_was_believed, sums_are_right
 from tests.charges.campaign import campaign
-from tests.charges.household import Spender, found, limit, shop_of, terms, void_charge
+from tests.charges.household import Spender, found, limit, net_of, shop_of, terms, void_charge
 from tests.charges.looping import Looping
 from tests.charges.oracle import Allowed, Asked, Card, Funding, Made, Shared, World, passes
 from tests.charges.scripted import STEPS, ScriptedBank, Step
@@ -210,9 +210,9 @@ class FamilyMachine(RuleBasedStateMachine):
 
     async def _refund(self, pick: int, tenths: int, step: Step) -> None:
         charge = await self.pick(pick, ChargeState.SUCCEEDED)
-        if charge is None or charge.net_minor == 0:
+        if charge is None or net_of(charge) == 0:
             return
-        part = max(1, charge.net_minor * tenths // 10)
+        part = max(1, net_of(charge) * tenths // 10)
         async with self.loop.db.transaction() as conn:
             refunds = await refund_charge(conn, charge.id, amount_minor=part, actor_id=self.shop.terminal_id)
         self.bank.refund_steps = deque([step])
@@ -379,7 +379,7 @@ class FamilyMachine(RuleBasedStateMachine):
             kept[row["charge_id"]] -= row["amount_minor"]  # Debited twice, and the provider refused to give it back.
         for charge in await self.charges():
             assert charge.state is not ChargeState.SUBMITTED
-            assert kept[charge.id] == (charge.net_minor if charge.state is ChargeState.SUCCEEDED else 0), charge
+            assert kept[charge.id] == (net_of(charge) if charge.state is ChargeState.SUCCEEDED else 0), charge
         await self._check()
         async with self.loop.db.connection() as conn:
             findings = await check(conn, overdue_after=None)

@@ -113,7 +113,7 @@ async def test_another_agreement_put_in_funding_lets_it_go_on(family: Family) ->
     assert (await family.payer.ask("PUT", path, {"agreement_ids": [new]})).json()["code"] == "proof-required"
     proof = await family.payer.proof("mandate.funding", mandate_id, {"agreement_ids": [new]})
     done = await family.payer.ask("PUT", path, {"agreement_ids": [new], "proof": proof})
-    assert done.json() == {"version": 2, "lowered": False}, done.text
+    assert done.json() == {"version": 2, "lowered": False, "cools_until": None}, done.text
     found = await family.look(mandate_id)
     assert (found.state, found.reason, found.version) == (MandateState.ACTIVE, None, 1)
     assert len(await family.house.notices("mandate_restored")) == 1
@@ -125,7 +125,7 @@ async def test_leaving_an_agreement_out_needs_no_proof_another_order_does(family
     path = f"/v1/mandates/{mandate_id}/funding"
     assert (await family.payer.ask("PUT", path, {"agreement_ids": [two, one]})).json()["code"] == "proof-required"
     done = await family.payer.ask("PUT", path, {"agreement_ids": [two], "if_version": 1})
-    assert done.json() == {"version": 2, "lowered": True}, done.text
+    assert done.json() == {"version": 2, "lowered": True, "cools_until": None}, done.text
 
 
 async def test_a_spender_removed_at_the_bank_is_suspended_alone(family: Family) -> None:

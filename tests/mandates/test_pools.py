@@ -79,9 +79,10 @@ async def test_a_pool_is_its_payers_own(family: Family) -> None:
         terms(limit(100, "per_payment")),
         terms(limit(100, "day"), conditions=[{"kind": "mccs", "deny": ["5814"]}]),
         terms({"metric": "amount", "window": "day"}),
-        terms(limit(1, "year")),
+        {**terms(limit(100, "day")), "valid_to": "2026-12-31"},
+        {**terms(limit(100, "day")), "cooling": {"hours": 24, "limits": []}},
     ],
 )
-async def test_a_pool_has_calendar_ceilings_only(family: Family, wrong: dict[str, object]) -> None:
+async def test_a_pool_has_ceilings_over_time_only(family: Family, wrong: dict[str, object]) -> None:
     answer = await family.payer.ask("POST", f"/v1/circles/{family.circle_id}/pools", {**POOL, "terms": wrong})
     assert answer.status_code in (400, 422)

@@ -66,7 +66,7 @@ async def test_raising_needs_a_proof_of_exactly_these_terms(family: Family) -> N
     assert refused.json()["code"] == "proof-invalid"
     proof = await family.payer.proof("mandate.terms", mandate_id, content)
     done = await family.payer.ask("PUT", path, {"terms": raised, "proof": proof}, key="raise-1")
-    assert done.json() == {"version": 2, "lowered": False}, done.text
+    assert done.json() == {"version": 2, "lowered": False, "cools_until": None}, done.text
     again = await family.payer.ask("PUT", path, {"terms": raised, "proof": proof}, key="raise-1")
     assert again.json() == done.json()
     assert again.headers["idempotency-replayed"] == "true"

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from kinpay.database.pool import Database
 from kinpay.primitives.ids import new_id
+from kinpay.statements.roll import roll_circle
 from kinpay.statements.statement import Line, Statement, Tally
 from kinpay.statements.store import statement_of
 from tests.charges.seeds import Shop, open_shop
+from tests.conftest import set_clock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+IN_APRIL = datetime(2026, 4, 20, tzinfo=UTC)
 ZONES = ("Asia/Shanghai", "America/New_York")
 STATES = ("held", "submitted", "succeeded", "refused", "voided", "declined", "arrears")
 
@@ -220,14 +223,20 @@ async def test_a_statement_is_the_sum_of_its_charges(db: Database) -> None:
 
     draw()
     assert sum(len(bought) for _, bought in cases) > 100
+    summed_up = 0
     for zone, bought in cases:
         async with db.transaction() as conn:
             names = await write(conn, shop, zone, bought)
+            compare(await statement_of(conn, names.circle, month="2026-03"), bought, names, zone)
+            await set_clock(conn, IN_APRIL)
+            await conn.execute("INSERT INTO audit_lane (id, hash) VALUES ($1, '')", names.circle)
+            summed_up += await roll_circle(conn, names.circle)
             compare(await statement_of(conn, names.circle, month="2026-03"), bought, names, zone)
             for number, spender_id in enumerate(names.people[:2]):
                 own = [one for one in bought if one.spender == number]
                 statement = await statement_of(conn, names.circle, month="2026-03", spender_id=spender_id)
                 compare(statement, own, names, zone)
+    assert summed_up > 50
 
 
 @pytest.mark.books_broken  # As above.
