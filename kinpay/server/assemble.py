@@ -63,7 +63,6 @@ log = logging.getLogger(__name__)
 AGREEMENTS_AT_ONCE = 50
 KEYS_KEPT = timedelta(hours=1)
 EVENTS_KEPT = timedelta(days=30)
-EVENTS_AT_ONCE = 20_000
 
 
 def application(house: House) -> App:
@@ -209,10 +208,6 @@ def errands(house: House) -> Sequence[Errand]:
         async with db.transaction() as conn:
             await forget_trails(conn)
 
-    async def old_events() -> None:
-        async with db.transaction() as conn:
-            await forget_events(conn, kept=EVENTS_KEPT, at_most=EVENTS_AT_ONCE)
-
     async def seal_secrets() -> None:
         if count := await seal_anew(db, house.keys):
             log.info("webhook secrets sealed anew", extra={"count": count})
@@ -238,6 +233,6 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="forget old uses", every_s=3600, run=trails),
         Errand(name="wrap keys anew", every_s=21600, run=wrap_anew),
         Errand(name="seal webhook secrets anew", every_s=21600, run=seal_secrets),
-        Errand(name="forget webhook events", every_s=600, run=old_events),
+        Errand(name="forget webhook events", every_s=600, run=lambda: forget_events(db, kept=EVENTS_KEPT)),
         Errand(name="destroy stray keys", every_s=3600, run=stray_keys),
     ]

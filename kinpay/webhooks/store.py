@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from kinpay.database import audit
-from kinpay.database.pool import database_now
+from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.primitives.sealed import Sealed
 from kinpay.primitives.server_keys import ServerKeys
@@ -140,6 +140,12 @@ PRUNE = Sql("""
 """)
 
 
-async def forget_events(conn: Connection, *, kept: timedelta, at_most: int) -> int:
-    """Forgets events older than `kept` with their deliveries and attempts; returns how many."""
-    return await PRUNE.run(conn, kept=kept, at_most=at_most)
+async def forget_events(db: Database, *, kept: timedelta, at_once: int = 5_000) -> int:
+    """Forgets events older than `kept` with their deliveries and attempts, `at_once` a transaction; returns how many."""
+    count = 0
+    while True:
+        async with db.transaction() as conn:
+            forgotten = await PRUNE.run(conn, kept=kept, at_most=at_once)
+        count += forgotten
+        if forgotten < at_once:
+            return count

@@ -57,6 +57,7 @@ async def town(cluster: kinpay_postgres.Cluster, administrator: Any, template: s
     secret.chmod(0o600)
     url = cluster.url(name)
     more = {"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12", "KINPAY_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    more["KINPAY_WEBHOOK_HTTP"] = "1"
     environment = server_environment(folder, more=more)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

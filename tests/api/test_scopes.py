@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import datetime, timedelta
 from typing import Any
+
+from standardwebhooks.webhooks import Webhook
 
 from kinpay.people.api_key import TOKEN_START, authenticate_api_key
 from kinpay.primitives.actor import Scope
 from kinpay.primitives.ids import new_id
 from kinpay.primitives.server_keys import ServerKeys
+from kinpay.server.assemble import tasks
+from kinpay.server.serve import Background
+from kinpay.worker.run import Worker
 from tests.api.asking import URL, AsPerson
 from tests.api.matrix import EVERYBODY, KEYS, ROWS, Row
 from tests.api.schema import operations
-from tests.api.town import Town
+from tests.api.town import Town, stop_quietly
 from tests.api.watching import code_of
+from tests.webhooks.consumer import Consumer
 
 OF_FAMILIES = ("circle_id", "spender_id", "payer_id", "mandate_id", "mcc", "used", "remaining", "at_most", "at_least")
 
@@ -207,3 +214,30 @@ async def test_an_endpoint_is_made_changed_and_rotated_over_http(town: Town) -> 
     assert json.loads(told["body"])["type"] == "test"
     assert await ask_json("DELETE", f"/v1/webhook-endpoints/{endpoint['id']}") is None
     assert (await ask_json("GET", f"/v1/webhook-deliveries/{logged['id']}"))["code"] == "not-found"
+
+
+async def test_the_house_sends_by_itself(town: Town) -> None:
+    """Everything in its place: the route wakes the sender, which runs beside the worker; the library takes what comes."""
+    await Worker(town.db, tasks(town.house)).run_until_idle()  # What happened before anybody listened.
+    consumer = Consumer().start()
+    hook = {"url": consumer.url, "types": ["charge.succeeded", "charge.refunded"]}
+    made = (await town.principals["A.key"].ask("POST", "/v1/webhook-endpoints", json.dumps(hook).encode())).json()
+    background = Background(town.house, work=True)
+    running = asyncio.create_task(background.run())
+    try:
+        await town.principals["A.key"].ask("POST", f"/v1/webhook-endpoints/{made['endpoint']['id']}/test")
+        await consumer.hears(1)
+        body = b'{"amount_minor":9}'
+        charge_id = town.families["A"]["charge"]
+        await town.principals["A.key"].ask(
+            "POST", f"/v1/charges/{charge_id}/refunds", body, headers={"idempotency-key": new_id()}
+        )
+        await consumer.hears(2)
+    finally:
+        background.stop()
+        await stop_quietly(running)
+        consumer.stop()
+    told = [Webhook(made["secret"]).verify(heard.body, heard.headers) for heard in consumer.heard]
+    assert [one["type"] for one in told] == ["test", "charge.refunded"]
+    assert told[1]["data"]["id"] == charge_id
+    assert told[1]["data"]["refund"] == {"amount_minor": 9}

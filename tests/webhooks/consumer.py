@@ -61,9 +61,9 @@ def drip(conn: socket.socket, _: Heard) -> None:
 
 
 def chatter(conn: socket.socket, _: Heard) -> None:
-    """Says yes and does not stop talking."""
+    """Says yes and does not stop talking before the other side hangs up."""
     conn.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    for _number in range(4_000):
+    while True:
         conn.sendall(b"<p>\x00\xff" * 4_000)
 
 
@@ -91,10 +91,10 @@ class Consumer:
             self._listener.close()
             self._listener = None
 
-    async def is_asked(self) -> None:
-        """Returns once something was heard."""
+    async def hears(self, count: int = 1) -> None:
+        """Returns once so many requests were heard."""
         for _ in range(1_000):
-            if self.heard:
+            if len(self.heard) >= count:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("nobody asks")

@@ -204,7 +204,7 @@ async def test_who_hangs_or_drips_is_cut_off_at_the_time_out(outbound: Outbound,
 
 
 async def test_of_an_endless_answer_only_the_beginning_is_read() -> None:
-    made, consumer = Outbound(LOOPBACK), Consumer(chatter).start()
+    made, consumer = Outbound(LOOPBACK, timeout_s=3), Consumer(chatter).start()
     sent = await made.post(consumer.url, headers={}, body=b"{}")
     assert (sent.status, sent.error) == (200, None)
     assert sent.answer is not None
