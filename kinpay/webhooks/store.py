@@ -16,36 +16,44 @@ from kinpay.webhooks.outbound import Sent
 from kinpay.webhooks.secret import PURPOSE
 
 # Each endpoint by itself, so that one whose deliveries all wait or hang takes nobody else's place; of each charge only the
-# earliest that is still open. `each` bounds what is under way to one endpoint, over all processes.
+# earliest that is still open. `each` bounds what is under way to one endpoint, over all processes. The look at what is earlier
+# is one by its index for each row that is due (LIMIT 1 keeps it so), and LIMIT 4, no parameter, keeps the rest by an index
+# too, however many deliveries wait.
 CLAIM = Sql("""
     WITH free AS (
-        SELECT due.id FROM webhook_endpoint e CROSS JOIN LATERAL (
-            SELECT d.id, d.next_attempt_at FROM webhook_delivery d
-            WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.next_attempt_at <= kinpay_now()
-              AND (d.lease_until IS NULL OR d.lease_until < kinpay_now())
-              AND NOT EXISTS (SELECT 1 FROM webhook_delivery p
-                              WHERE p.endpoint_id = d.endpoint_id AND p.subject_id = d.subject_id AND p.state = 'pending'
-                                AND p.seq < d.seq)
-            ORDER BY d.next_attempt_at, d.seq, d.id
-            LIMIT greatest(0, :each::bigint - (SELECT count(*) FROM webhook_delivery l
-                                               WHERE l.endpoint_id = e.id AND l.lease_until > kinpay_now()))
-            FOR UPDATE OF d SKIP LOCKED
-        ) due
-        WHERE e.enabled ORDER BY due.next_attempt_at LIMIT :at_most
+        SELECT id FROM (
+            SELECT due.id, due.next_attempt_at, e.room,
+                   row_number() OVER (PARTITION BY e.id ORDER BY due.next_attempt_at, due.id) AS place
+            FROM (
+                SELECT w.id, :each::bigint - (SELECT count(*) FROM webhook_delivery l
+                                              WHERE l.endpoint_id = w.id AND l.lease_until > :now) AS room
+                FROM webhook_endpoint w WHERE w.enabled
+            ) e CROSS JOIN LATERAL (
+                SELECT d.id, d.next_attempt_at FROM webhook_delivery d
+                WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.next_attempt_at <= :now
+                  AND (d.lease_until IS NULL OR d.lease_until < :now)
+                  AND (SELECT true FROM webhook_delivery p
+                       WHERE p.endpoint_id = d.endpoint_id AND p.subject_id = d.subject_id AND p.state = 'pending'
+                         AND p.seq < d.seq LIMIT 1) IS NULL
+                ORDER BY d.next_attempt_at LIMIT 4 FOR UPDATE OF d SKIP LOCKED
+            ) due
+            WHERE e.room > 0
+        ) found
+        WHERE place <= room ORDER BY next_attempt_at LIMIT :at_most
     )
     UPDATE webhook_delivery d
-    SET attempts = d.attempts + 1, tries = d.tries + 1, fence = d.fence + 1, lease_until = kinpay_now() + :lease
+    SET attempts = d.attempts + 1, tries = d.tries + 1, fence = d.fence + 1, lease_until = :now::timestamptz + :lease
     FROM free, webhook_event v, webhook_endpoint e
     WHERE d.id = free.id AND v.id = d.event_id AND e.id = d.endpoint_id
-    RETURNING d.id, d.event_id, d.endpoint_id, d.subject_id, d.seq, d.attempts, d.tries, d.fence, e.url, v.body,
-              kinpay_now() AS now
+    RETURNING d.id, d.event_id, d.endpoint_id, d.subject_id, d.seq, d.attempts, d.tries, d.fence, e.url, v.body
 """)
 
 
 async def claim(conn: Connection, *, at_most: int, each: int, lease: timedelta) -> list[Leased]:
-    """Leases what is due: at most `at_most` in all and `each` for one endpoint."""
-    rows = await CLAIM.rows(conn, at_most=at_most, each=each, lease=lease)
-    return [Leased(**row) for row in rows]
+    """Leases what is due: at most `at_most` in all and `each` (up to 4) for one endpoint."""
+    now = await database_now(conn)
+    rows = await CLAIM.rows(conn, at_most=at_most, each=each, lease=lease, now=now)
+    return [Leased(**row, now=now) for row in rows]
 
 
 SECRETS = Sql("""
