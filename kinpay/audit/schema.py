@@ -25,6 +25,8 @@ UNIQUE_KEYS: Final = (
     ("scan", "code_id"), ("settlement_rule", "mandate_id,version"), ("statement_month", "circle_id,month"),
     ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
     ("usage", "counter_id,window_start"),
+    ("api_key", "id"), ("api_key", "prefix"), ("webhook_event", "outbox_id"), ("webhook_delivery", "event_id,endpoint_id"),
+    ("webhook_attempt", "delivery_id,number"),
 )  # fmt: skip
 """Table, columns. The partial one, of open mandates, is among them."""
 
