@@ -17,7 +17,7 @@ from kinpay.primitives.period import period_named, window_around
 PROJECTION: Final = "I4 projection"
 WINDOW: Final = "I22 window_tz"
 
-COUNTING: Final = frozenset({"held", "submitted", "succeeded", "arrears"})
+COUNTING: Final = frozenset({"held", "due", "submitted", "succeeded", "arrears"})
 
 
 def selects(chosen: Mapping[str, Any], charge: Mapping[str, Any] | Row) -> bool:
@@ -39,7 +39,10 @@ def part_minor(chosen: Mapping[str, Any], charge: Mapping[str, Any] | Row, whole
 
 def check_usage(facts: Facts, findings: Findings) -> None:
     """Compares every usage row of a circle with its charges, and looks for rows that are missing or belong to no counter."""
-    charges = sorted((c for c in facts.rows("charge").values() if c["state"] in COUNTING), key=lambda c: c["decided_at"])
+    charges = sorted(
+        (c for c in facts.rows("charge").values() if c["state"] in COUNTING and c["amount_minor"]),
+        key=lambda c: c["decided_at"],
+    )
     by_counter: dict[str, list[tuple[str, Row]]] = defaultdict(list)
     for key, row in facts.rows("usage").items():
         by_counter[row["counter_id"]].append((key, row))

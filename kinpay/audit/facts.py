@@ -101,8 +101,8 @@ _READ: Final[dict[str, Sql]] = {
     "charge": Sql("""
         SELECT circle_id AS circle, id AS key, seq, merchant_id, terminal_id, spender_id, mandate_id,
                mandate_version, agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, captured_minor,
-               refunded_minor, state, capture_at_once, delivered, void_requested, late, refusal, items, decided_at,
-               hold_expires_at, owed_since, finished_at
+               refunded_minor, state, capture_at_once, delivered, void_requested, late, refusal, items, decided_at, fare_minor,
+               due_on, hold_expires_at, owed_since, finished_at
         FROM charge WHERE circle_id = ANY(:circles)
     """),
     "debit": Sql("""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -30,12 +30,18 @@ Body = dict[str, Any]
 _KEPT_OF_CHARGE: Final = (
     "amount_minor", "currency", "spender_id", "payer_id", "mandate_id", "mandate_version", "agreement_id", "credential_id",
     "merchant_id", "terminal_id", "method", "mcc", "state", "refusal", "items",
+    "fare_minor",
 )  # fmt: skip
 _MOVING: Final = (
     "captured_minor", "refunded_minor", "mandate_id", "mandate_version", "agreement_id", "payer_id", "delivered",
     "void_requested", "late",
 )  # fmt: skip
-_REWRITES: Final = {"void_asked": {"submitted"}, "refund_asked": {"succeeded"}, "refund_failed": {"succeeded"}}
+_REWRITES: Final = {
+    "void_asked": {"submitted"},
+    "refund_asked": {"succeeded"},
+    "refund_failed": {"succeeded"},
+    "reduced": {"due"},
+}
 _FINAL: Final = frozenset({"succeeded", "voided", "declined"})
 
 
@@ -120,6 +126,8 @@ class History:
             self._agree(link, body, row, before)
         row.update({name: body[name] for name in _MOVING if name in body})
         row["finished_at"] = (row["finished_at"] or link.at) if row["state"] in _FINAL else None
+        if event == ChargeEvent.COLLECT:
+            row["due_on"] = date.fromisoformat(body["due_on"])
         if event == ChargeEvent.OWE:
             row["owed_since"] = row["owed_since"] or link.at
         elif event in (ChargeEvent.SUCCEED, ChargeEvent.LATE_SUCCESS):
@@ -131,7 +139,13 @@ class History:
             self._say(link, f"a charge begins with {link.kind}")
         row: Expected = {name: body.get(name) for name in _KEPT_OF_CHARGE}
         row |= {"captured_minor": None, "refunded_minor": 0, "delivered": False, "void_requested": False, "late": False}
-        row |= {"seq": seq, "decided_at": link.at, "owed_since": None, "finished_at": link.at if state == "refused" else None}
+        row |= {
+            "seq": seq,
+            "decided_at": link.at,
+            "owed_since": None,
+            "due_on": None,
+            "finished_at": link.at if state == "refused" else None,
+        }
         if "capture_at_once" in body:
             row["capture_at_once"] = body["capture_at_once"]
             row["hold_expires_at"] = _moment(body.get("hold_expires_at"))
@@ -146,7 +160,8 @@ class History:
             row = {name: body[name] for name in ("agreement_id", "amount_minor", "currency", "kind") if name in body}
             row |= {"state": "submitted", "late": False, "failure_code": None, "created_at": link.at, "finished_at": None}
             debits[link.subject_id] = row
-            self.expected["charge_debit"][f"{body['charge_id']}/{link.subject_id}"] = {"amount_minor": body["amount_minor"]}
+            for charge_id, minor in body.get("charges", {body.get("charge_id"): body["amount_minor"]}).items():
+                self.expected["charge_debit"][f"{charge_id}/{link.subject_id}"] = {"amount_minor": minor}
             return
         before = row["state"]
         self._follow(DEBIT, row, link, DebitEvent(event), DebitStatus)

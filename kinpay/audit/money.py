@@ -27,7 +27,7 @@ ONE_DEBIT = Sql("""
                coalesce(sum(amount_minor) FILTER (WHERE state = 'failed' AND reason = 'surplus'), 0) AS stuck_minor
         FROM refund GROUP BY 1
     ), charged AS (
-        SELECT c.id, c.state, coalesce(d.all_of_them, 0) AS all_of_them, coalesce(d.open, 0) AS open,
+        SELECT c.id, c.state, c.captured_minor, coalesce(d.all_of_them, 0) AS all_of_them, coalesce(d.open, 0) AS open,
                coalesce(d.succeeded, 0) AS succeeded,
                coalesce(d.minor, 0) - coalesce(b.minor, 0) - coalesce(c.captured_minor, 0) + c.refunded_minor AS kept_too_much,
                coalesce(b.stuck_minor, 0) AS stuck_minor
@@ -38,7 +38,8 @@ ONE_DEBIT = Sql("""
            || CASE WHEN state = 'succeeded' THEN '; debits less refunds are off by ' || kept_too_much ELSE '' END AS detail
     FROM charged
     WHERE NOT CASE state
-        WHEN 'succeeded' THEN succeeded >= 1 AND kept_too_much IN (0, stuck_minor)
+        WHEN 'succeeded' THEN (succeeded >= 1 OR (captured_minor = 0 AND all_of_them = 0))
+                              AND kept_too_much IN (0, stuck_minor)
         WHEN 'submitted' THEN succeeded = 0 AND open = 1
         WHEN 'arrears' THEN succeeded = 0 AND open = 0 AND all_of_them > 0
         WHEN 'declined' THEN succeeded = 0 AND open = 0 AND all_of_them > 0
@@ -135,8 +136,10 @@ CAPTURE_IS_BOOKED = Sql("""
     SELECT replace(c.id::text, '-', '') AS id, 'is ' || c.state || ' and its capture is booked ' || count(e.id) || ' times'
            AS detail
     FROM charge c LEFT JOIN entry e ON e.charge_id = c.id AND e.kind = 'capture'
-    GROUP BY c.id, c.circle_id, c.state, c.owed_since
-    HAVING count(e.id) <> CASE WHEN c.state IN ('succeeded', 'arrears') OR c.owed_since IS NOT NULL THEN 1 ELSE 0 END
+    GROUP BY c.id, c.circle_id, c.state, c.owed_since, c.captured_minor, c.due_on
+    HAVING count(e.id) <> CASE WHEN c.captured_minor = 0 THEN 0
+                               WHEN c.state IN ('succeeded', 'arrears') OR c.owed_since IS NOT NULL THEN 1
+                               WHEN c.due_on IS NOT NULL AND c.state = 'submitted' THEN 1 ELSE 0 END
 """)
 REFUND_IS_BOOKED = Sql("""
     SELECT replace(r.id::text, '-', '') AS id, 'is ' || r.state || '; booked: ' || coalesce(string_agg(e.kind, ', '), 'nothing')
@@ -165,7 +168,8 @@ ONE_CURRENCY = Sql("""
 """)
 POSITIVE = Sql("""
     SELECT replace(id::text, '-', '') AS id, 'its amount is ' || amount_minor AS detail
-    FROM (SELECT id, amount_minor::bigint FROM charge UNION ALL SELECT id, amount_minor FROM debit
+    FROM (SELECT id, greatest(amount_minor, fare_minor)::bigint AS amount_minor FROM charge
+          UNION ALL SELECT id, amount_minor FROM debit
           UNION ALL SELECT id, amount_minor FROM refund) AS every WHERE amount_minor <= 0
 """)
 

@@ -141,9 +141,9 @@ class Replay:
         charge.gross_minor = row["amount_minor"] if captured is None else captured
         if event in ("held", "fell_back", "approved"):
             self._judge(charge, row)
-        elif event == "submitted":
-            self._still_allowed(charge, row)
-        charge.counts, charge.refunded_minor = row["state"] in COUNTING, row["refunded_minor"]
+        elif event == "collected" or (event == "submitted" and row["due_on"] is None):
+            self._still_allowed(charge, row)  # what was collected is debited with its day, whatever ended meanwhile
+        charge.counts, charge.refunded_minor = row["state"] in COUNTING and row["amount_minor"] > 0, row["refunded_minor"]
         self._add(charge, 1)
 
     def _add(self, charge: _Charge, sign: int) -> None:
@@ -236,7 +236,7 @@ class Replay:
             if currency != row["currency"]:
                 self._say(MANDATE, charge, f"is in {row['currency']}, its {scope.kind} in {currency}")
             for limit in scope.terms.get("limits", ()):
-                if selects(limit.get("filter", {}), charge.facts):
+                if row["amount_minor"] and selects(limit.get("filter", {}), charge.facts):
                     self._limit(charge, scope, limit)
             for said in objections(charge.facts, scope.terms, charge.decided_at, self._zone):
                 self._say(MANDATE, charge, f"does not meet the {said} of its {scope.kind} {scope.id}")

@@ -32,6 +32,9 @@ OVERDUE = Sql("""
     FROM refund WHERE state = 'submitted' AND next_check_at < :since
     UNION ALL SELECT 'charge/' || replace(id::text, '-', ''), 'is held; its hold ended at ' || hold_expires_at
     FROM charge WHERE state = 'held' AND hold_expires_at < :since
+    UNION ALL SELECT 'charge/' || replace(c.id::text, '-', ''), 'should have been debited with ' || c.due_on
+    FROM charge c JOIN operator o ON o.id = c.operator_id
+    WHERE c.state = 'due' AND c.due_on + 1 < (:since::timestamptz AT TIME ZONE o.time_zone)::date
     UNION ALL SELECT 'charge/' || replace(id::text, '-', ''), 'is owed; it should have been tried again at ' || retry_at
     FROM charge WHERE state = 'arrears' AND retry_at < :since
     UNION ALL SELECT 'agreement/' || replace(id::text, '-', ''), 'should have been asked for at ' || next_check_at

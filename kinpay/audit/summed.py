@@ -88,7 +88,7 @@ class _Books:
                 what = charge["state"]
             elif charge["owed_since"] is not None:
                 what = "owed"
-            elif charge["state"] in ("held", "submitted"):
+            elif charge["state"] in ("held", "due", "submitted"):
                 what = "pending"
             else:
                 continue

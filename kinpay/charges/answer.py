@@ -60,6 +60,8 @@ class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     late: bool = False
     refusal: RefusalAnswer | None = None
     items: list[ItemAnswer] | None = None
+    fare_minor: int | None = None
+    due_on: str | None = None
     circle_id: str | None = None
     spender_id: str | None = None
     payer_id: str | None = None
@@ -95,6 +97,8 @@ def told(charge: Charge, *, to_circle: bool) -> ChargeAnswer:
         late=charge.late,
         refusal=_refusal(charge.refusal, to_circle=to_circle) if charge.refusal else None,
         items=[ItemAnswer(item.code, item.amount_minor, item.quantity) for item in charge.items] or None,
+        fare_minor=charge.fare_minor,
+        due_on=charge.due_on.isoformat() if charge.due_on else None,
         **only_circle,
     )
 

@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.decide import Approve, decide
+from kinpay.charges.fares import Fares
 from kinpay.charges.kept import audited
 from kinpay.charges.order import Order
 from kinpay.charges.repetition import sort_out
@@ -207,7 +208,9 @@ class Batcher:
             if trails:
                 loaded.usage.update(await read_trails(conn, trails))
             to_decide = await sort_out(conn, chosen, mine, loaded, locked, verdicts)
-            written = _decide_all([chosen[index] for index in to_decide], standings, moments, loaded, locked)
+            deciding = [chosen[index] for index in to_decide]
+            fares = await Fares.read(conn, deciding, now=locked.now)
+            written = _decide_all(deciding, standings, moments, loaded, locked, fares)
             if written.charges:
                 await write_batch(conn, written, now=locked.now)
         for index, charge in zip(to_decide, written.charges, strict=True):
@@ -279,15 +282,20 @@ def _decide_all(
     moments: dict[str, Moment],
     loaded: Loaded,
     locked: Locked,
+    fares: Fares,
 ) -> Written:
     """Decides in order of arrival; each approval is added to the usage that the next order sees. No I/O."""
     written = Written([], [], [], {}, dict(locked.heads), dict(locked.seqs))
     for request in requests:
         circle, moment = standings[request.circle_id], moments[request.circle_id]
-        decision = decide(request.order, circle, loaded.usage, moment)
-        charge = _charge(request, decision if isinstance(decision, Approve) else None, locked)
+        order, fare_minor = fares.priced(request) if request.at_gate else (request.order, None)
+        decision = decide(order, circle, loaded.usage, moment)
+        charge = _charge(request, order, decision if isinstance(decision, Approve) else None, locked)
+        charge.fare_minor = fare_minor
         if isinstance(decision, Approve):
-            _take(request.order, decision, circle.id, loaded, written)
+            _take(order, decision, circle.id, loaded, written)
+            if fare_minor is not None:
+                fares.ride(request, order)
         else:
             charge.state = ChargeState.REFUSED
             charge.finished_at = locked.now
@@ -330,8 +338,7 @@ def _note(written: Written, charge: Charge, request: AuthorizeRequest, locked: L
     written.seqs.append(written.last_seqs[lane])
 
 
-def _charge(request: AuthorizeRequest, approval: Approve | None, locked: Locked) -> Charge:
-    order = request.order
+def _charge(request: AuthorizeRequest, order: Order, approval: Approve | None, locked: Locked) -> Charge:
     return Charge(
         id=request.charge_id,
         circle_id=request.circle_id,

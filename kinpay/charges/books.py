@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from kinpay.charges.charge import CHARGE, ChargeEvent, ChargeState
@@ -48,7 +49,7 @@ MOVE_CHARGE = Sql("""
     UPDATE charge
     SET state = :to, captured_minor = :captured_minor, refunded_minor = :refunded_minor, delivered = :delivered,
         void_requested = :void_requested, late = :late, mandate_id = :mandate_id, mandate_version = :mandate_version,
-        agreement_id = :agreement_id, payer_id = :payer_id, owed_since = :owed_since, retry_at = :retry_at,
+        agreement_id = :agreement_id, payer_id = :payer_id, owed_since = :owed_since, retry_at = :retry_at, due_on = :due_on,
         finished_at = CASE WHEN :to IN ('succeeded', 'voided', 'declined') THEN coalesce(finished_at, :now::timestamptz) END
     WHERE id = :id AND circle_id = :circle_id AND state = :from
 """)
@@ -107,6 +108,7 @@ async def _write(conn: Connection, charge: Charge, before: ChargeState, *, now: 
         payer_id=charge.payer_id,
         owed_since=charge.owed_since,
         retry_at=retry_at,
+        due_on=charge.due_on,
         now=now,
     )
     if touched != 1:
@@ -132,76 +134,101 @@ class Debit:
     late: bool
     attempts: int
     created_at: datetime
-    charge_id: str
+    kind: str
+    day: date | None
+    charge_ids: tuple[str, ...]
 
     @property
     def amount(self) -> Money:
         """What the payer is to be debited."""
         return Money(self.amount_minor, self.currency)
 
+    @property
+    def charge_id(self) -> str | None:
+        """The one charge that it is for; None of a day's debit, which is for several."""
+        return self.charge_ids[0] if self.day is None else None
+
+    @property
+    def description(self) -> str:
+        """What the payer reads at the provider."""
+        return f"kinpay {self.day or self.charge_ids[0][-8:]}"
+
 
 READ_DEBIT = Sql("""
     SELECT d.id, d.circle_id, d.payer_id, d.agreement_id, a.provider_ref AS agreement_ref, d.provider_account_id, d.spender_ref,
-           d.currency, d.amount_minor, d.state, d.unknown, d.late, d.attempts, d.created_at, cd.charge_id
-    FROM debit d JOIN charge_debit cd ON cd.debit_id = d.id JOIN agreement a ON a.id = d.agreement_id
+           d.currency, d.amount_minor, d.state, d.unknown, d.late, d.attempts, d.created_at, d.kind, d.day,
+           (SELECT array_agg(cd.charge_id ORDER BY cd.charge_id) FROM charge_debit cd WHERE cd.debit_id = d.id) AS charge_ids
+    FROM debit d JOIN agreement a ON a.id = d.agreement_id
     WHERE d.id = :debit_id
 """)
 
 
 async def read_debit(conn: Connection, debit_id: str) -> Debit:
-    """The debit and the charge it is for. Raises: NotFound."""
+    """The debit and which charges it is for. Raises: NotFound."""
     row = await READ_DEBIT.row(conn, debit_id=debit_id)
     if row is None:
         raise NotFound()
-    return Debit(**{**dict(row), "state": DebitStatus(row["state"])})
+    return Debit(**{**dict(row), "state": DebitStatus(row["state"]), "charge_ids": tuple(row["charge_ids"])})
 
 
-async def lock_debit(conn: Connection, debit_id: str) -> tuple[LockedCircle, Charge, Debit]:
-    """Locks the debit's circle, then reads the debit and its charge. Raises: NotFound."""
+async def lock_debit(conn: Connection, debit_id: str) -> tuple[LockedCircle, list[Charge], Debit]:
+    """Locks the debit's circle, then reads the debit and its charges. Raises: NotFound."""
     circle_id = await WHERE_DEBIT.value(conn, debit_id=debit_id)
     if circle_id is None:
         raise NotFound()
     circle = await lock_circle(conn, circle_id)
     debit = await read_debit(conn, debit_id)
-    return circle, await read_charge(conn, debit.charge_id, circle_id), debit
+    return circle, [await read_charge(conn, charge_id, circle_id) for charge_id in debit.charge_ids], debit
 
 
 WRITE_DEBIT = Sql("""
     INSERT INTO debit (id, circle_id, operator_id, payer_id, agreement_id, provider_account_id, spender_ref, currency,
-                       amount_minor, kind, state, created_at, next_check_at)
+                       amount_minor, kind, day, state, created_at, next_check_at)
     SELECT :id, :circle_id, a.operator_id, a.payer_id, a.id, a.provider_account_id,
            (SELECT replace(s.spender_id::text, '-', '') FROM agreement_spender s
             WHERE s.agreement_id = a.id AND s.spender_id = :spender_id AND s.state = 'bound'),
-           :currency, :amount_minor, :kind, 'submitted', :now, :next_check_at
+           :currency, :amount_minor, :kind, :day, 'submitted', :now, :next_check_at
     FROM agreement a WHERE a.id = :agreement_id
 """)
 LINK_DEBIT = Sql("""
     INSERT INTO charge_debit (circle_id, charge_id, debit_id, amount_minor)
-    VALUES (:circle_id, :charge_id, :debit_id, :amount_minor)
+    SELECT :circle_id, n.charge_id, :debit_id, n.amount_minor
+    FROM unnest(:charges::uuid[], :amounts::bigint[]) AS n (charge_id, amount_minor)
 """)
 
 
-async def write_debit(conn: Connection, charge: Charge, *, kind: str, now: datetime) -> tuple[str, Event]:
-    """A new debit for the charge's captured amount on its present agreement; committed before the first byte leaves."""
-    debit_id, amount = new_id(), charge.debited_minor
+async def write_debit(
+    conn: Connection, charges: Sequence[Charge], *, kind: str, now: datetime, day: date | None = None
+) -> tuple[str, Event]:
+    """A new debit for the captured amounts on the charges' present agreement; committed before the first byte leaves.
+
+    Several charges are one day's. The provider is told the spender if there is just one.
+    """
+    debit_id, first = new_id(), charges[0]
+    amounts = {charge.id: charge.debited_minor for charge in charges}
+    spenders = {charge.spender_id for charge in charges}
     await WRITE_DEBIT.run(
         conn,
         id=debit_id,
-        circle_id=charge.circle_id,
-        spender_id=charge.spender_id,
-        currency=charge.currency,
-        amount_minor=amount,
+        circle_id=first.circle_id,
+        spender_id=first.spender_id if len(spenders) == 1 else None,
+        currency=first.currency,
+        amount_minor=sum(amounts.values()),
         kind=kind,
-        agreement_id=charge.agreement_id,
+        day=day,
+        agreement_id=first.agreement_id,
         now=now,
         next_check_at=now + FIRST_CHECK,
     )
-    await LINK_DEBIT.run(conn, circle_id=charge.circle_id, charge_id=charge.id, debit_id=debit_id, amount_minor=amount)
+    await LINK_DEBIT.run(
+        conn, circle_id=first.circle_id, charges=list(amounts), debit_id=debit_id, amounts=list(amounts.values())
+    )
+    about = {"charge_id": first.id} if day is None else {"charges": amounts, "day": day.isoformat()}
     body = {
-        "charge_id": charge.id,
-        "agreement_id": charge.agreement_id,
-        "amount_minor": amount,
-        "currency": charge.currency,
+        **about,
+        "agreement_id": first.agreement_id,
+        "amount_minor": sum(amounts.values()),
+        "currency": first.currency,
         "kind": kind,
     }
     return debit_id, Event("debit.submitted", debit_id, body)

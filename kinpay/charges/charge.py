@@ -15,6 +15,8 @@ class ChargeState(StrEnum):
     """A person has been asked; nothing is reserved."""
     HELD = "held"
     """Reserved inside kinpay; nobody is debited yet."""
+    DUE = "due"
+    """Delivered, and debited with the day (the operator's): nobody is debited yet. The reservation stays."""
     SUBMITTED = "submitted"
     """A debit is at the provider, or may be: its end is not known yet. The reservation stays."""
     SUCCEEDED = "succeeded"
@@ -36,12 +38,14 @@ class ChargeEvent(StrEnum):
     """A person approved what was asked; decided again under the lock."""
     REFUSE = "refused"
     """A person refused, or nobody answered."""
+    COLLECT = "collected"
+    """Captured; it is debited when the day is over."""
     SUBMIT = "submitted"
     """A debit row was committed; the provider is called next."""
     VOID = "voided"
     """The till gave up, the hold ran out, or the mandate or agreement ended meanwhile."""
     SUCCEED = "succeeded"
-    """The provider debited the payer."""
+    """The provider debited the payer; or there was nothing to debit."""
     FALL_BACK = "fell_back"
     """Definitively refused; a fresh decision swapped the reservation to the next agreement."""
     DECLINE = "declined"
@@ -64,6 +68,10 @@ CHARGE: Final = Lifecycle[ChargeState, ChargeEvent](
         (_S.ASKING, _E.REFUSE): _S.REFUSED,
         (_S.HELD, _E.SUBMIT): _S.SUBMITTED,
         (_S.HELD, _E.VOID): _S.VOIDED,
+        (_S.HELD, _E.COLLECT): _S.DUE,
+        (_S.HELD, _E.SUCCEED): _S.SUCCEEDED,
+        (_S.DUE, _E.SUBMIT): _S.SUBMITTED,
+        (_S.DUE, _E.VOID): _S.VOIDED,
         (_S.SUBMITTED, _E.SUCCEED): _S.SUCCEEDED,
         (_S.SUBMITTED, _E.FALL_BACK): _S.SUBMITTED,
         (_S.SUBMITTED, _E.DECLINE): _S.DECLINED,
@@ -77,7 +85,7 @@ CHARGE: Final = Lifecycle[ChargeState, ChargeEvent](
 )
 """Who decides `held` or `refused` at the very start is `decide`; that first event is `charge.held` or `charge.refused`."""
 
-COUNTING: Final = frozenset({ChargeState.HELD, ChargeState.SUBMITTED, ChargeState.SUCCEEDED, ChargeState.ARREARS})
+COUNTING: Final = frozenset({_S.HELD, _S.DUE, _S.SUBMITTED, _S.SUCCEEDED, _S.ARREARS})
 """The states in which a charge uses its limits."""
 
 

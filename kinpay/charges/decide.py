@@ -191,7 +191,12 @@ def _sooner(one: datetime, other: datetime | None) -> datetime:
 
 
 def _uses(case: _Case, order: Order, moment: Moment) -> tuple[tuple[Counter, Span], ...]:
-    """The windows that the order uses if approved: every counter of every scope it falls under, once each."""
+    """The windows that the order uses if approved: every counter of every scope it falls under, once each.
+
+    What costs nothing uses nothing, not even a count.
+    """
+    if not order.amount_minor:
+        return ()
     spans = moment.spans
     return tuple(
         [

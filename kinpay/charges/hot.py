@@ -197,6 +197,7 @@ class ChargeEndpoint:
             if isinstance(shown, PayCode)
             else None,
             signed=Signed(signer_id=signed.signer_id, nonce=signed.nonce),
+            at_gate=facts.kind == "gate",
         )
 
     def _read_shown(self, text: str) -> PayCode | CardCode:
@@ -240,6 +241,7 @@ class ChargeEndpoint:
             capture=True,
             reference=code.reference,
             burn=Burn(code_id=code.code_id, kind="payment", expires_at=moment_of(code.expires_s)),
+            at_gate=terminal.kind == "gate",
         )
 
     def _key(self, principal_id: str, headers: Mapping[str, str], body: bytes) -> RequestKey:

@@ -32,6 +32,7 @@ class KeptCharge(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     hold_expires_at: str | None = None
     refusal: dict[str, Any] | None = None
     items: tuple[Item, ...] | None = None
+    fare_minor: int | None = None
 
 
 def audited(charge: Charge) -> KeptCharge:
@@ -54,6 +55,7 @@ def audited(charge: Charge) -> KeptCharge:
         hold_expires_at=_written(charge.hold_expires_at) if charge.hold_expires_at else None,
         refusal=charge.refusal,
         items=charge.items or None,
+        fare_minor=charge.fare_minor,
     )
 
 

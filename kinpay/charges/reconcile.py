@@ -69,7 +69,7 @@ async def reconcile_debit(db: Database, adapters: Adapters, debit_id: str) -> No
 async def _still_wanted(db: Database, debit_id: str) -> bool:
     async with db.transaction() as conn:
         debit = await read_debit(conn, debit_id)
-        _, charge = await lock_charge(conn, debit.charge_id)
+        _, charge = await lock_charge(conn, debit.charge_ids[0])  # those of a day were all delivered
         now = await database_now(conn)
     if charge.void_requested or charge.state is not ChargeState.SUBMITTED:
         return False
@@ -93,11 +93,13 @@ async def reconcile_refunds(db: Database, adapters: Adapters) -> int:
     return len(due)
 
 
-OWED = Sql("SELECT id FROM charge WHERE retry_at <= kinpay_now() AND state = 'arrears' ORDER BY retry_at LIMIT 100")
+OWED = Sql("""
+    SELECT id FROM charge WHERE retry_at <= kinpay_now() AND state = 'arrears' AND due_on IS NULL ORDER BY retry_at LIMIT 100
+""")
 
 
 async def retry_arrears(db: Database, adapters: Adapters) -> int:
-    """Tries again what is owed and due; returns how many."""
+    """Tries again what is owed and whose time has come; returns how many. Days are tried as days: `daily.retry_days`."""
     async with db.connection() as conn:
         due = [row[0] for row in await OWED.rows(conn)]
     for charge_id in due:
@@ -141,7 +143,7 @@ async def commit_retry(conn: Connection, charge_id: str) -> str | None:
         return None
     charge.agreement_id = agreement_id
     moved = await move_charge(conn, charge, ChargeEvent.RETRY, now=now)
-    debit_id, sent = await write_debit(conn, charge, kind="arrears", now=now)
+    debit_id, sent = await write_debit(conn, [charge], kind="arrears", now=now)
     await record(conn, circle.id, moved, sent, now=now)
     return debit_id
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from kinpay.charges.books import FIRST_CHECK, Refund, lock_charge, lock_refund, read_refund, rewrite_charge
 from kinpay.charges.charge import ChargeState
+from kinpay.charges.collect import reduce_due
 from kinpay.charges.request import Charge
 from kinpay.charges.rolled import unroll
 from kinpay.charges.usage import change_usage
@@ -44,7 +45,8 @@ Why = Literal["asked", "late", "void", "surplus"]
 REFUNDABLE = Sql("""
     SELECT d.id, d.payer_id, d.provider_account_id, d.currency,
            cd.amount_minor - coalesce((SELECT sum(r.amount_minor) FROM refund r
-                                       WHERE r.debit_id = d.id AND r.state <> 'failed'), 0)::bigint AS rest_minor
+                                       WHERE r.debit_id = d.id AND r.charge_id = cd.charge_id
+                                         AND r.state <> 'failed'), 0)::bigint AS rest_minor
     FROM charge_debit cd JOIN debit d ON d.id = cd.debit_id
     WHERE cd.charge_id = :charge_id AND d.state = 'succeeded'
     ORDER BY d.finished_at, d.id
@@ -54,10 +56,14 @@ REFUNDABLE = Sql("""
 async def refund_charge(conn: Connection, charge_id: str, *, amount_minor: int, actor_id: str) -> list[str]:
     """Takes `amount_minor` of a succeeded charge back, over its debits in order; returns the refunds to be sent.
 
-    Raises: NotFound; WrongState unless it succeeded; Invalid for more than is left.
+    What is still due tonight is just taken off the day's debit. Raises: NotFound; WrongState unless it succeeded or is due;
+    Invalid for more than is left.
     """
     circle, charge = await lock_charge(conn, charge_id)
     now = await database_now(conn)
+    if charge.state is ChargeState.DUE:
+        await reduce_due(conn, circle, charge, amount_minor=amount_minor, actor_id=actor_id, now=now)
+        return []
     if charge.state is not ChargeState.SUCCEEDED:
         raise WrongState("charge", state=charge.state.value, event="refunded")
     left = charge.debited_minor - charge.refunded_minor

@@ -7,7 +7,7 @@ could lead back to them, so the collector need not look at them (`gc=False`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -49,6 +49,8 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reference: str | None = None
     burn: Burn | None = None
     signed: Signed | None = None
+    at_gate: bool = False
+    """Whether the merchant's fare rule, if there is one, says what it costs."""
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +92,8 @@ class Charge(msgspec.Struct, kw_only=True, gc=False):
     finished_at: datetime | None
     owed_since: datetime | None = None
     items: tuple[Item, ...] = ()
+    due_on: date | None = None
+    fare_minor: int | None = None
 
     @property
     def taken(self) -> Taken:

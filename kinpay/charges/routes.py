@@ -88,6 +88,8 @@ class ChargeTold(Closed):
     late: bool = False
     refusal: RefusalTold | None = None
     items: list[ItemTold] | None = None
+    fare_minor: int | None = None
+    due_on: str | None = None
     circle_id: Id | None = None
     spender_id: Id | None = None
     payer_id: Id | None = None

@@ -6,9 +6,10 @@ Source: semantics.md "Charge" (fallback, arrears, late truth); reliability.md §
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -56,7 +57,7 @@ async def settle_debit(conn: Connection, debit_id: str, seen: ProviderDebit) -> 
 
     Raises: NotFound for a debit that is not ours.
     """
-    circle, charge, debit = await lock_debit(conn, debit_id)
+    circle, charges, debit = await lock_debit(conn, debit_id)
     now = await database_now(conn)
     if seen.amount != debit.amount:
         log.error("provider tells another amount", extra={"debit_id": debit_id})
@@ -65,10 +66,10 @@ async def settle_debit(conn: Connection, debit_id: str, seen: ProviderDebit) -> 
         await PENDING.run(conn, debit_id=debit_id, provider_ref=seen.provider_ref, now=now)
         return Settlement(known=False)
     if seen.state is DebitState.SUCCEEDED and debit.state is not DebitStatus.SUCCEEDED:
-        await _succeeded(conn, circle, charge, debit, seen, now=now)
+        await _succeeded(conn, circle, charges, debit, seen, now=now)
     elif seen.state is DebitState.FAILED and debit.state is DebitStatus.SUBMITTED:
         failure = seen.failure or Failure(cause=FailureCause.OTHER, code="unspecified")
-        return await _failed(conn, circle, charge, debit, seen, failure, now=now)
+        return await _failed(conn, circle, charges, debit, seen, failure, now=now)
     return Settlement(known=True)
 
 
@@ -81,22 +82,30 @@ PENDING = Sql("""
 
 
 async def _succeeded(
-    conn: Connection, circle: LockedCircle, charge: Charge, debit: Debit, seen: ProviderDebit, *, now: datetime
+    conn: Connection, circle: LockedCircle, charges: Sequence[Charge], debit: Debit, seen: ProviderDebit, *, now: datetime
 ) -> None:
-    """The payer was debited: on time, late, or once too often.
+    """The payer was debited: on time, late, or once too often; for one charge, or for all of a day."""
+    late = debit.state is DebitStatus.FAILED
+    finished = await finish_debit(conn, debit, DebitStatus.SUCCEEDED, now=now, provider_ref=seen.provider_ref, late=late)
+    await record(conn, circle.id, finished, await _book_debit(conn, debit, now=now), now=now)
+    for charge in charges:
+        await _charge_debited(conn, circle, charge, debit, late=late, now=now)
+    if debit.day is not None:
+        await tell_of_day(conn, circle, debit, "daily_debited", count=len(charges), now=now)
+
+
+async def _charge_debited(
+    conn: Connection, circle: LockedCircle, charge: Charge, debit: Debit, *, late: bool, now: datetime
+) -> None:
+    """A charge's part of a debit that succeeded.
 
     Late money of a payer whom a fallback replaced goes back to them: the charge, its limits and its statement are another's.
     """
-    late = debit.state is DebitStatus.FAILED
-    events = [
-        await finish_debit(conn, debit, DebitStatus.SUCCEEDED, now=now, provider_ref=seen.provider_ref, late=late),
-        await _book_debit(conn, charge, debit, now=now),
-    ]
     before = charge.state
     replaced = debit.payer_id != charge.payer_id
     if before is ChargeState.SUCCEEDED or replaced:
         _, surplus = await return_surplus(conn, charge, debit.id, now=now)
-        await record(conn, circle.id, *events, surplus, now=now)
+        await record(conn, circle.id, surplus, now=now)
         if replaced:
             log.warning("late debit of a replaced payer goes back", extra={"charge_id": charge.id, "debit_id": debit.id})
             return
@@ -104,7 +113,8 @@ async def _succeeded(
         return
     if before in (ChargeState.DECLINED, ChargeState.VOIDED):
         await count_late(conn, circle, charge, now=now)
-    if before is not ChargeState.ARREARS and charge.owed_since is None:
+    events = []
+    if before is not ChargeState.ARREARS and charge.owed_since is None and charge.due_on is None:
         events.append(await _book_capture(conn, charge, debit, now=now))
     charge.late, charge.agreement_id = charge.late or late, debit.agreement_id
     was_owed, charge.owed_since = charge.owed_since is not None, None
@@ -113,14 +123,33 @@ async def _succeeded(
     if was_owed:
         await rules_changed(conn, circle.id)
     await record(conn, circle.id, *events, now=now)
-    await enqueue(conn, "charge.succeeded", lane=circle.id, subject_id=charge.id, body={"late": late}, now=now)
+    body = {"late": late, "daily": debit.day is not None}
+    await enqueue(conn, "charge.succeeded", lane=circle.id, subject_id=charge.id, body=body, now=now)
     if charge.void_requested or before in (ChargeState.DECLINED, ChargeState.VOIDED):
         why: Why = "void" if charge.void_requested else "late"
         await give_back(conn, circle, charge, amount_minor=charge.debited_minor, why=why, actor_id=None, now=now)
 
 
-async def _book_debit(conn: Connection, charge: Charge, debit: Debit, *, now: datetime) -> Event:
-    about = entry.About(circle_id=charge.circle_id, charge_id=charge.id, debit_id=debit.id)
+async def tell_of_day(
+    conn: Connection, circle: LockedCircle, debit: Debit, kind: str, *, count: int, now: datetime, **more: Any
+) -> None:
+    """Tells the payer of a day's debit as a whole."""
+    body = {
+        "people": [debit.payer_id],
+        "circle_id": circle.id,
+        "circle_name": circle.name,
+        "debit_id": debit.id,
+        "day": debit.day.isoformat() if debit.day else None,
+        "count": count,
+        "captured_minor": debit.amount_minor,
+        "currency": debit.currency,
+        **more,
+    }
+    await enqueue(conn, f"notice.{kind}", lane=circle.id, subject_id=debit.id, body=body, now=now)
+
+
+async def _book_debit(conn: Connection, debit: Debit, *, now: datetime) -> Event:
+    about = entry.About(circle_id=debit.circle_id, charge_id=debit.charge_id, debit_id=debit.id)
     booked = entry.debit(about, payer_id=debit.payer_id, provider_account_id=debit.provider_account_id, amount=debit.amount)
     return await post(conn, booked, now=now)
 
@@ -135,7 +164,7 @@ async def _book_capture(conn: Connection, charge: Charge, debit: Debit, *, now: 
 async def _failed(
     conn: Connection,
     circle: LockedCircle,
-    charge: Charge,
+    charges: Sequence[Charge],
     debit: Debit,
     seen: ProviderDebit,
     failure: Failure,
@@ -153,10 +182,16 @@ async def _failed(
         failure_code=failure.code,
     )
     await record(conn, circle.id, finished, now=now)
+    if debit.day is not None:
+        await _owe_day(conn, circle, charges, debit, failure, now=now)
+        return Settlement(known=True)
+    (charge,) = charges
     if charge.state is not ChargeState.SUBMITTED:
         return Settlement(known=True)  # Another debit of this charge has decided it already.
     if charge.delivered:
-        await _owe(conn, circle, charge, debit, failure, now=now)
+        retry_at = await _owe(conn, circle, charge, debit, failure, now=now)
+        body = {"failure_code": failure.code, "retry_at": retry_at.isoformat()}
+        await enqueue(conn, "charge.owed", lane=circle.id, subject_id=charge.id, body=body, now=now)
         return Settlement(known=True)
     await change_usage(conn, charge, before=charge.taken, after=None)
     # What we closed ourselves (it never arrived, and the till has given up by now) is wanted of no other agreement either.
@@ -172,14 +207,25 @@ async def _failed(
     return Settlement(known=True)
 
 
+async def _owe_day(
+    conn: Connection, circle: LockedCircle, charges: Sequence[Charge], debit: Debit, failure: Failure, *, now: datetime
+) -> None:
+    """A whole day is owed; the payer is told once."""
+    owed = [charge for charge in charges if charge.state is ChargeState.SUBMITTED]
+    retries = [await _owe(conn, circle, charge, debit, failure, now=now) for charge in owed]
+    if retries:
+        more = {"retry_at": min(retries).isoformat(), "cause": failure.cause.value}
+        await tell_of_day(conn, circle, debit, "daily_owed", count=len(owed), now=now, **more)
+
+
 OWED_TIMES = Sql("SELECT count(*) FROM charge_debit WHERE charge_id = :charge_id")
 
 
 async def _owe(
     conn: Connection, circle: LockedCircle, charge: Charge, debit: Debit, failure: Failure, *, now: datetime
-) -> None:
-    """Delivered and not paid: the payer owes it; the mandate is blocked until it is paid; tried again by a schedule."""
-    first = charge.owed_since is None
+) -> datetime:
+    """Delivered and not paid: the payer owes it; the mandate is blocked until it is paid. Returns when it is tried again."""
+    first = charge.owed_since is None and charge.due_on is None  # what is debited with its day is in the books already
     refused = await OWED_TIMES.value(conn, charge_id=charge.id)
     retry_at = now + RETRY_AFTER[min(refused, len(RETRY_AFTER)) - 1]
     charge.owed_since = charge.owed_since or now
@@ -187,8 +233,7 @@ async def _owe(
     events.append(await move_charge(conn, charge, ChargeEvent.OWE, now=now, retry_at=retry_at, failure_code=failure.code))
     await record(conn, circle.id, *events, now=now)
     await rules_changed(conn, circle.id)
-    body = {"failure_code": failure.code, "retry_at": retry_at.isoformat()}
-    await enqueue(conn, "charge.owed", lane=circle.id, subject_id=charge.id, body=body, now=now)
+    return retry_at
 
 
 SPENT = Sql("""
@@ -220,7 +265,7 @@ async def _fall_back(conn: Connection, circle: LockedCircle, charge: Charge, fai
     charge.mandate_id, charge.mandate_version = decision.mandate.id, decision.mandate.version
     charge.agreement_id, charge.payer_id = decision.agreement.id, decision.mandate.payer_id
     moved = await move_charge(conn, charge, ChargeEvent.FALL_BACK, now=now, failure_code=failure.code)
-    debit_id, sent = await write_debit(conn, charge, kind="charge", now=now)
+    debit_id, sent = await write_debit(conn, [charge], kind="charge", now=now)
     await record(conn, circle.id, moved, sent, now=now)
     return debit_id
 

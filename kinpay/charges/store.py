@@ -227,17 +227,17 @@ WRITE_BATCH = Sql("""
                              string_to_array(:references, chr(30), ''), string_to_array(:refusals, chr(30), '')::jsonb[],
                              :holds::text::timestamptz[], :link_seqs::text::bigint[], :actors::text::uuid[],
                              string_to_array(:bodies, chr(30)), :hashes::text::text[],
-                             string_to_array(:items, chr(30), '')::jsonb[])
+                             string_to_array(:items, chr(30), '')::jsonb[], :fares::text::bigint[])
              AS d (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                    agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                   reference, refusal, hold_expires_at, link_seq, actor_id, body, hash, items)
+                   reference, refusal, hold_expires_at, link_seq, actor_id, body, hash, items, fare_minor)
     ), charges AS (
         INSERT INTO charge (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                             agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                            reference, refusal, items, decided_at, hold_expires_at, finished_at)
+                            reference, refusal, items, fare_minor, decided_at, hold_expires_at, finished_at)
         SELECT id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id,
                payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, items,
-               :now, hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
+               fare_minor, :now, hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
         FROM decided
     ), told AS (
         INSERT INTO outbox (lane, topic, subject_id, created_at, available_at)
@@ -307,6 +307,7 @@ async def write_batch(conn: Connection, written: Written, *, now: datetime) -> N
         captures=_words(["t" if c.capture_at_once else "f" for c in charges]),
         references=_texts([c.reference or "" for c in charges]),
         refusals=_texts([msgspec.json.encode(c.refusal).decode() if c.refusal else "" for c in charges]),
+        fares=_numbers([c.fare_minor for c in charges]),
         items=_texts([_items_json(c.items) if c.items else "" for c in charges]),
         holds=_moments([c.hold_expires_at for c in charges]),
         link_seqs=_numbers([link.seq for link in links]),
@@ -333,7 +334,8 @@ def _items_json(items: Sequence[Item]) -> str:
 CHARGE_COLUMNS = """
     id, circle_id, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id, payer_id,
     credential_id, method, mcc, currency, amount_minor, captured_minor, refunded_minor, state, capture_at_once, delivered,
-    void_requested, late, reference, refusal, items, decided_at, hold_expires_at, finished_at, owed_since
+    void_requested, late, reference, refusal, items, decided_at, hold_expires_at, finished_at, owed_since, due_on,
+    fare_minor
 """
 READ_CHARGES = Sql(f"SELECT {CHARGE_COLUMNS} FROM charge WHERE id = ANY(:ids)")
 READ_DEBIT_WAITS = Sql("""

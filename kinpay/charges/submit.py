@@ -11,6 +11,7 @@ from datetime import datetime
 
 from kinpay.charges.books import lock_charge, move_charge, read_debit, write_debit
 from kinpay.charges.charge import ChargeEvent, ChargeState
+from kinpay.charges.collect import collect, give_for_nothing
 from kinpay.charges.request import Charge
 from kinpay.charges.settle import Settlement, settle_debit
 from kinpay.charges.usage import change_usage
@@ -53,7 +54,8 @@ async def commit_debit(
 ) -> str | None:
     """HELD → SUBMITTED under the circle's lock, with the debit's row; returns its id, which is the provider's order number.
 
-    If the mandate or the agreement is no longer active the charge is voided instead: None.
+    None where there is nothing to send: the mandate or the agreement is no longer active, and the charge was voided instead; or
+    it costs nothing; or the payer is debited once a day, and it is due.
 
     Raises: NotFound; WrongState unless held; Invalid for more than was authorised.
     """
@@ -64,33 +66,41 @@ async def commit_debit(
     wanted = charge.amount_minor if amount_minor is None else amount_minor
     if wanted > charge.amount_minor:
         raise Invalid("capture_above_authorised", field="amount_minor", authorised_minor=charge.amount_minor)
-    if not await _still_allowed(conn, charge):
+    if (daily := await _still_allowed(conn, charge)) is None:
         await void_held(conn, circle, charge, reason="no_longer_allowed", now=now)
+        return None
+    if wanted == 0:
+        await give_for_nothing(conn, circle, charge, now=now)
+        return None
+    if daily:
+        await collect(conn, circle, charge, wanted_minor=wanted, now=now)
         return None
     held = charge.taken
     charge.captured_minor, charge.delivered = wanted, delivered
     if wanted < charge.amount_minor:
         await change_usage(conn, charge, before=held, after=charge.taken)
     moved = await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now)
-    debit_id, sent = await write_debit(conn, charge, kind="charge", now=now)
+    debit_id, sent = await write_debit(conn, [charge], kind="charge", now=now)
     await record(conn, circle.id, moved, sent, now=now)
     return debit_id
 
 
 STILL_ALLOWED = Sql("""
-    SELECT m.state = 'active' AND a.state = 'active' AND c.state = 'active'
-           AND NOT EXISTS (SELECT 1 FROM agreement_spender s
-                           WHERE s.agreement_id = a.id AND s.spender_id = m.spender_id AND s.state = 'removed')
-    FROM mandate m, agreement a, circle c WHERE m.id = :mandate_id AND a.id = :agreement_id AND c.id = :circle_id
+    SELECT (SELECT debited = 'daily' FROM settlement_rule r WHERE r.mandate_id = m.id ORDER BY version DESC LIMIT 1)
+    FROM mandate m, agreement a, circle c
+    WHERE m.id = :mandate_id AND a.id = :agreement_id AND c.id = :circle_id
+      AND m.state = 'active' AND a.state = 'active' AND c.state = 'active'
+      AND NOT EXISTS (SELECT 1 FROM agreement_spender s
+                      WHERE s.agreement_id = a.id AND s.spender_id = m.spender_id AND s.state = 'removed')
 """)
 
 
-async def _still_allowed(conn: Connection, charge: Charge) -> bool:
-    return bool(
-        await STILL_ALLOWED.value(
-            conn, mandate_id=charge.mandate_id, agreement_id=charge.agreement_id, circle_id=charge.circle_id
-        )
+async def _still_allowed(conn: Connection, charge: Charge) -> bool | None:
+    """Whether the payer is debited once a day; None if nothing may be sent any more."""
+    daily: bool | None = await STILL_ALLOWED.value(
+        conn, mandate_id=charge.mandate_id, agreement_id=charge.agreement_id, circle_id=charge.circle_id
     )
+    return daily
 
 
 async def void_held(conn: Connection, circle: LockedCircle, charge: Charge, *, reason: str, now: datetime) -> None:
@@ -125,7 +135,7 @@ async def debit_request(db: Database, debit_id: str) -> tuple[DebitRequest, str]
         agreement_ref=debit.agreement_ref,
         spender_ref=debit.spender_ref,
         amount=debit.amount,
-        description=f"kinpay {debit.charge_id[-8:]}",
+        description=debit.description,
     )
     return request, debit.provider_account_id
 

@@ -53,6 +53,8 @@ async def change_usage(conn: Connection, charge: Charge, *, before: Taken | None
 
     Under the circle's lock. A usage row counts what was decided between its start and its end, whatever zone made it.
     """
+    if not charge.amount_minor:
+        return  # What costs nothing uses nothing.
     was, will_be = before or _NOTHING, after or _NOTHING
     await CHANGE_USAGE.run(
         conn,

@@ -12,7 +12,7 @@ from kinpay.mandates.change_terms import Changed
 from kinpay.mandates.credential import Credential
 from kinpay.mandates.limit import Limit
 from kinpay.mandates.look import LimitLook, MandateLook
-from kinpay.mandates.mandate import Mandate, MandateVersion
+from kinpay.mandates.mandate import Debited, Mandate, MandateVersion
 from kinpay.mandates.pool import Pool
 from kinpay.mandates.provider_account import ProviderAccount
 from kinpay.mandates.terms import Terms
@@ -39,9 +39,13 @@ class TermsReadOut(Closed):
 
 
 class FundingIn(Closed):
-    """Other funding for a mandate: the payer's own active agreements, in the order to try."""
+    """Other funding for a mandate: the payer's own active agreements, in the order to try; debited with each charge or daily.
+
+    `debited` null: as before.
+    """
 
     agreement_ids: list[Id] = Field(min_length=1, max_length=10)
+    debited: Debited | None = None
     proof: ProofGiven | None = None
     if_version: Version | None = None
 
@@ -207,6 +211,7 @@ class MandateLookOut(Closed):
     limits: list[LimitOut]
     cooling: list[CoolingOut]
     agreement_ids: list[str]
+    debited: Debited | None
     funding_version: int | None
     versions: list[VersionOut]
 
@@ -222,6 +227,7 @@ class MandateLookOut(Closed):
                 for one in look.cooling
             ],
             agreement_ids=[] if look.funding is None else list(look.funding.agreement_ids),
+            debited=None if look.funding is None else look.funding.debited,
             funding_version=None if look.funding is None else look.funding.version,
             versions=[VersionOut.of(one) for one in look.versions],
         )

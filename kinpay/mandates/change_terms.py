@@ -17,7 +17,7 @@ from kinpay.mandates.agreement import SpenderState
 from kinpay.mandates.counters import ensure_counters
 from kinpay.mandates.funding import own_agreements, settle_funding
 from kinpay.mandates.grant import require_same_currency
-from kinpay.mandates.mandate import Mandate, MandateState
+from kinpay.mandates.mandate import Debited, Mandate, MandateState
 from kinpay.mandates.narrower import is_narrower
 from kinpay.mandates.spender_binding import spender_state, want_spender
 from kinpay.mandates.store import add_funding, add_version, current_terms, funding_of, lock_mandate
@@ -97,11 +97,12 @@ async def change_funding(
     agreement_ids: Sequence[str],
     proof_id: str | None,
     if_version: int | None,
+    debited: Debited | None = None,
 ) -> Changed:
     """Puts the order of the payer's own agreements in force; a mandate that lacked one goes on, with its counters kept.
 
-    Only leaving out some of those in force, in the same order, needs no proof; taking a spender whom the payer removed at the
-    provider under the agreement again needs one.
+    `debited`: with each charge, or once a day; None: as before. Only leaving out some agreements of those in force, in the same
+    order, needs no proof; taking a spender whom the payer removed at the provider under the agreement again needs one.
 
     Raises: NotFound for anybody but the payer, and for agreements of others; WrongState for an ended mandate or an agreement
     that is not active; Conflict; ProofRequired; ProofInvalid; Invalid for none or another currency.
@@ -115,16 +116,16 @@ async def change_funding(
     chosen = await own_agreements(
         conn, agreement_ids, circle_id=circle.id, payer_id=payer_id, currency=currency, only_active=True
     )
-    lowered = before is not None and _keeps_order(agreement_ids, before.agreement_ids)
+    lowered = before is not None and _keeps_order(agreement_ids, before.agreement_ids) and debited in (None, before.debited)
     for agreement in chosen:
         lowered &= await spender_state(conn, agreement.id, mandate.spender_id) not in (None, SpenderState.REMOVED)
     await spend_proof(conn, proof_id, needed=not lowered, operation=FUNDING, now=now)
-    version = await add_funding(conn, mandate, agreement_ids, now=now)
+    version = await add_funding(conn, mandate, agreement_ids, now=now, debited=debited)
     for agreement in chosen:
         await want_spender(conn, agreement, mandate.spender_id, now=now)
     await settle_funding(conn, mandate, now=now)
     await rules_changed(conn, circle.id)
-    body = {"version": version, "agreements": list(agreement_ids), "proof": proof_id}
+    body = {"version": version, "agreements": list(agreement_ids), "debited": debited, "proof": proof_id}
     await audit.record(conn, circle.id, audit.Event("mandate.funding_changed", mandate.id, body, payer_id), now=now)
     return Changed(version, lowered)
 

@@ -23,7 +23,7 @@ from kinpay.primitives.clock import Span
 from kinpay.primitives.ids import new_id
 from kinpay.primitives.period import EVER, Unit, period_named, window_around
 
-COUNTING_STATES: Final = ("held", "submitted", "succeeded", "arrears")
+COUNTING_STATES: Final = ("held", "due", "submitted", "succeeded", "arrears")
 """The states in which a charge uses its limits: one payment, and its net amount."""
 
 
@@ -236,8 +236,8 @@ COUNTED: Final = """
         SELECT 1 FROM jsonb_array_elements(ch.items) item WHERE k.filter -> 'items' ? (item ->> 'code')))
 """
 """Whether charge `ch`, if it counts at all, does for counter `k`: a pool's are in its currency, which no version changes."""
-FITTING: Final = "ch.state IN ('held', 'submitted', 'succeeded', 'arrears') AND" + COUNTED
-"""Whether charge `ch` counts for counter `k`."""
+FITTING: Final = "ch.amount_minor > 0 AND ch.state IN ('held', 'due', 'submitted', 'succeeded', 'arrears') AND" + COUNTED
+"""Whether charge `ch` counts for counter `k`; what costs nothing does not."""
 SELECTED_MINOR: Final = """
     CASE WHEN k.filter ? 'items' AND ch.items IS NOT NULL THEN (
         SELECT sum((item ->> 'amount_minor')::bigint)::bigint FROM jsonb_array_elements(ch.items) item

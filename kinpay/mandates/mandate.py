@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kinpay.primitives.lifecycle import Lifecycle
 
@@ -108,10 +108,15 @@ class MandateVersion:
     """Until when the version before binds besides: a raise takes effect when it has cooled down."""
 
 
+Debited = Literal["each_charge", "daily"]
+"""When a payer is debited: with each charge, or once a day with one itemised debit (the operator's day)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Funding:
-    """The settlement rule now in force: which agreements, in the order to try."""
+    """The settlement rule now in force: which agreements, in the order to try, debited when."""
 
     version: int
     agreement_ids: tuple[str, ...]
+    debited: Debited
     since: datetime

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from kinpay.database import audit
 from kinpay.database.sql import Connection, Record, Sql
-from kinpay.mandates.mandate import MANDATE_LIFE, Funding, Mandate, MandateEvent, MandateState, MandateVersion
+from kinpay.mandates.mandate import MANDATE_LIFE, Debited, Funding, Mandate, MandateEvent, MandateState, MandateVersion
 from kinpay.mandates.terms import Terms
 from kinpay.people.lock import LockedCircle, lock_circle, rules_changed
 from kinpay.primitives.errors import Conflict, NotFound
@@ -143,7 +143,8 @@ async def current_terms(conn: Connection, mandate: Mandate) -> Terms:
 
 
 FUNDING = Sql("""
-    SELECT version, agreement_ids, since FROM settlement_rule WHERE mandate_id = :mandate_id ORDER BY version DESC LIMIT 1
+    SELECT version, agreement_ids, debited, since FROM settlement_rule
+    WHERE mandate_id = :mandate_id ORDER BY version DESC LIMIT 1
 """)
 
 
@@ -152,17 +153,24 @@ async def funding_of(conn: Connection, mandate_id: str) -> Funding | None:
     row = await FUNDING.row(conn, mandate_id=mandate_id)
     if row is None:
         return None
-    return Funding(version=row["version"], agreement_ids=tuple(row["agreement_ids"]), since=row["since"])
+    return Funding(
+        version=row["version"], agreement_ids=tuple(row["agreement_ids"]), debited=row["debited"], since=row["since"]
+    )
 
 
 INSERT_FUNDING = Sql("""
-    INSERT INTO settlement_rule (mandate_id, circle_id, version, agreement_ids, since)
-    VALUES (:mandate_id, :circle_id, :version, :agreement_ids, :now)
+    INSERT INTO settlement_rule (mandate_id, circle_id, version, agreement_ids, debited, since)
+    VALUES (:mandate_id, :circle_id, :version, :agreement_ids, :debited, :now)
 """)
 
 
-async def add_funding(conn: Connection, mandate: Mandate, agreement_ids: Sequence[str], *, now: datetime) -> int:
-    """Writes the next settlement rule: these agreements in this order. Returns its number."""
+async def add_funding(
+    conn: Connection, mandate: Mandate, agreement_ids: Sequence[str], *, now: datetime, debited: Debited | None = None
+) -> int:
+    """Writes the next settlement rule: these agreements in this order, debited as said or, unsaid, as before.
+
+    Returns its number.
+    """
     before = await funding_of(conn, mandate.id)
     version = 1 if before is None else before.version + 1
     await INSERT_FUNDING.run(
@@ -171,6 +179,7 @@ async def add_funding(conn: Connection, mandate: Mandate, agreement_ids: Sequenc
         circle_id=mandate.circle_id,
         version=version,
         agreement_ids=list(agreement_ids),
+        debited=debited or (before.debited if before else "each_charge"),
         now=now,
     )
     return version

@@ -28,6 +28,8 @@ _MOMENTS: Final = {"expires_at": "until", "until": "until", "retry_at": "retry"}
 _NAMES: Final = {
     "circle_name": "circle",
     "month": "month",
+    "day": "day",
+    "count": "count",
     "pool_name": "pool",
     "merchant_name": "merchant",
     "site_name": "site",

@@ -17,6 +17,7 @@ Deliver = Callable[[Posted], Awaitable[None]]
 
 CHARGE_TOPICS: Final[dict[str, NoticeKind]] = {
     "charge.held": NoticeKind.CHARGE_HELD,
+    "charge.due": NoticeKind.CHARGE_DUE,
     "charge.refused": NoticeKind.CHARGE_REFUSED,
     "charge.succeeded": NoticeKind.CHARGE_SUCCEEDED,
     "charge.voided": NoticeKind.CHARGE_VOIDED,
@@ -66,6 +67,8 @@ async def deliver_charge(db: Database, posted: Posted) -> int:
     Raises: NotFound for a charge or refund that is not ours, which a later attempt may find.
     """
     kind = CHARGE_TOPICS[posted.topic]
+    if posted.body.get("daily"):
+        return 0  # The day is told as a whole.
     async with db.transaction() as conn:
         refund = await refund_facts(conn, posted.subject_id) if kind in _REFUNDS else {}
         charge = await charge_facts(conn, refund.get("charge_id", posted.subject_id))

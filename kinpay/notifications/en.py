@@ -105,6 +105,13 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
     ),
     Kind.PHONE_REVOKED: ("Phone does not pay any more", "{Spenders} phone no longer pays in {circle}."),
     Kind.CHARGE_HELD: ("{amount} reserved", "{amount} is reserved at {merchant}. Nobody is debited yet."),
+    Kind.CHARGE_DUE: ("{captured} to be debited", "{captured} at {merchant} will be debited when the day is over."),
+    Kind.DAILY_DEBITED: ("{captured} debited for {day}", "{captured} was debited for {count} payments of {day} in {circle}."),
+    Kind.DAILY_OWED: (
+        "{captured} of {day} is owed",
+        "{captured} for {count} payments of {day} in {circle} could not be debited{cause}. It is owed, and tried again at "
+        "{retry}.",
+    ),
     Kind.CHARGE_REFUSED: (
         "{amount} refused",
         "{Spenders} payment of {amount} at {merchant} was refused: {reasons}.{possible}",

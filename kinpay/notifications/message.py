@@ -91,6 +91,12 @@ class NoticeKind(StrEnum):
     """The spender, if what is held is captured later: the money is reserved, nobody is debited yet."""
     CHARGE_REFUSED = "charge_refused"
     """The spender and the payer (before any payer is known, all payers of the circle): every reason, and what would pass."""
+    CHARGE_DUE = "charge_due"
+    """The spender: delivered, and debited with the day."""
+    DAILY_DEBITED = "daily_debited"
+    """The payer: what a day came to was debited, as one sum."""
+    DAILY_OWED = "daily_owed"
+    """The payer: the provider refused a day's debit; it is owed, blocks the mandates, and is tried again."""
     CHARGE_SUCCEEDED = "charge_succeeded"
     """The spender, the payer, and who may approve or view in the circle: the payer was debited."""
     CHARGE_SUCCEEDED_LATE = "charge_succeeded_late"
@@ -129,6 +135,7 @@ _S, _P, _A, _V = Audience.SPENDER, Audience.PAYER, Audience.APPROVERS, Audience.
 CHARGE_AUDIENCE: Final[Mapping[NoticeKind, frozenset[Audience]]] = MappingProxyType(
     {
         NoticeKind.CHARGE_HELD: frozenset({_S}),
+        NoticeKind.CHARGE_DUE: frozenset({_S}),
         NoticeKind.CHARGE_REFUSED: frozenset({_S, _P}),
         NoticeKind.CHARGE_SUCCEEDED: frozenset({_S, _P, _A, _V}),
         NoticeKind.CHARGE_SUCCEEDED_LATE: frozenset({_S, _P, _A, _V}),

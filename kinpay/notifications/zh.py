@@ -77,6 +77,12 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
     ),
     Kind.PHONE_REVOKED: ("手机不能再付款", "{spenders}手机不能再在“{circle}”付款。"),
     Kind.CHARGE_HELD: ("已预留 {amount}", "已在{merchant}预留 {amount}，尚未扣款。"),
+    Kind.CHARGE_DUE: ("待扣款 {captured}", "{merchant} {captured}，将在当日结束后统一扣款。"),
+    Kind.DAILY_DEBITED: ("{day} 已扣款 {captured}", "“{circle}”{day} 的 {count} 笔消费已合并扣款 {captured}。"),
+    Kind.DAILY_OWED: (
+        "{day} 欠款 {captured}",
+        "“{circle}”{day} 的 {count} 笔消费共 {captured} 未能扣款{cause}，现为欠款，将于 {retry} 重试。",
+    ),
     Kind.CHARGE_REFUSED: ("{amount} 付款被拒绝", "{spenders}付款（{merchant}，{amount}）被拒绝：{reasons}。{possible}"),
     Kind.CHARGE_SUCCEEDED: ("已付款 {captured}", "{spender}在{merchant}付款 {captured}，由{payer}支付。{left}"),
     Kind.CHARGE_SUCCEEDED_LATE: (

@@ -11,6 +11,8 @@ from fastapi import APIRouter
 from kinpay.audit.checkpoint import make_checkpoint
 from kinpay.biometrics.enrol import KEY_TASK, destroy_key, sweep_keys
 from kinpay.charges import hot
+from kinpay.charges.daily import close_days, debit_the_last, retry_days
+from kinpay.charges.day_routes import router as day_routes
 from kinpay.charges.hot import ChargeEndpoint, Doors, described
 from kinpay.charges.reconcile import reconcile_debits, reconcile_refunds, retry_arrears
 from kinpay.charges.routes import router as charge_routes
@@ -35,6 +37,8 @@ from kinpay.people.routes import router as people_routes
 from kinpay.people.sign_in import authenticate_person
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.apart import apart
+from kinpay.reconciliation.reconcile_day import reconcile_due
+from kinpay.reconciliation.routes import router as reconciliation_routes
 from kinpay.registrations.authorize import carry_agreement
 from kinpay.registrations.captured import command_finished
 from kinpay.registrations.expire import expire_provisional, expire_registrations
@@ -106,6 +110,8 @@ def routers(house: House) -> Sequence[APIRouter]:
             db, keys=keys, codes=codes, keyring=house.keyring, providers=house.providers, public_url=house.public_url
         ),
         charge_routes(db, keys=keys, adapters=house.providers),
+        day_routes(db),
+        reconciliation_routes(db),
         callbacks.router(house.callbacks),
         statement_routes(db),
         notice_routes(db),
@@ -147,6 +153,7 @@ def tasks(house: House) -> Tasks:
         await carry_agreement(db, house.keyring, agreement_id=message.subject_id)
 
     async def end(message: Message) -> None:
+        await debit_the_last(db, providers, message.subject_id)
         await end_at_provider(db, providers, message.subject_id)
 
     async def bind(message: Message) -> None:
@@ -225,9 +232,12 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="expire registrations", every_s=10, run=lambda: expire_registrations(db, keyring)),
         Errand(name="destroy provisional templates", every_s=10, run=lambda: expire_provisional(db, keyring)),
         Errand(name="retry what is owed", every_s=60, run=lambda: retry_arrears(db, providers)),
+        Errand(name="debit days that are over", every_s=3, run=lambda: close_days(db, providers)),
+        Errand(name="retry days that are owed", every_s=5, run=lambda: retry_days(db, providers)),
         Errand(name="sign a checkpoint", every_s=300, run=checkpoint),
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
+        Errand(name="reconcile providers' days", every_s=600, run=lambda: reconcile_due(db, providers)),
         Errand(name="sum up days", every_s=60, run=lambda: roll_days(db)),
         Errand(name="close months", every_s=300, run=lambda: close_months(db)),
         Errand(name="forget old uses", every_s=3600, run=trails),

@@ -49,7 +49,7 @@ LOOK = Sql("""
     SELECT d.day, EXISTS (SELECT 1 FROM rolled_day r WHERE r.circle_id = :circle_id AND r.day = d.day AND r.starts = d.starts
                                                        AND r.ends = d.ends) AS rolled,
            d.ends > :since OR EXISTS (SELECT 1 FROM charge c WHERE c.circle_id = :circle_id AND c.decided_at >= d.starts
-                                      AND c.decided_at < d.ends AND c.state IN ('asking', 'held', 'submitted')) AS open
+                                      AND c.decided_at < d.ends AND c.state IN ('asking', 'held', 'due', 'submitted')) AS open
     FROM unnest(:days::date[], :starts::timestamptz[], :ends::timestamptz[]) AS d (day, starts, ends)
     WHERE EXISTS (SELECT 1 FROM charge c WHERE c.circle_id = :circle_id AND c.decided_at >= d.starts AND c.decided_at < d.ends)
 """)

@@ -50,7 +50,7 @@ UNPAID = Sql("""
                CASE WHEN c.state = 'refused' THEN 'refused'
                     WHEN c.state = 'declined' THEN 'declined'
                     WHEN c.owed_since IS NOT NULL THEN 'owed'
-                    WHEN c.state IN ('held', 'submitted') THEN 'pending' END AS what
+                    WHEN c.state IN ('held', 'due', 'submitted') THEN 'pending' END AS what
         FROM unnest(:starts::timestamptz[], :ends::timestamptz[]) AS d (starts, ends)
         JOIN charge c ON c.circle_id = :circle_id AND c.decided_at >= d.starts AND c.decided_at < d.ends
     )

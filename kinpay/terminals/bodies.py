@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from kinpay.primitives.fields import Amount, Closed, Currency, Id, Name, Note, Token
+from kinpay.terminals.fare import FareRule
 
 Kind = Literal["till", "vending", "gate", "kiosk"]
 BusinessType = Literal["self", "proxy"]
@@ -207,3 +208,26 @@ class PaymentCodeRead(Closed):
     amount: AmountShown
     reference: str | None
     expires_at: datetime
+
+
+class FareRuleIn(Closed):
+    """A merchant's fare rule; amounts in minor units. Null: no cap, no free transfers."""
+
+    currency: Currency
+    cap_per_day_minor: Amount | None = None
+    transfer_within_s: Annotated[int, Field(strict=True, ge=60, le=86_400)] | None = None
+
+
+class FareRuleOut(Closed):
+    """The rule in force."""
+
+    merchant_id: str
+    version: int
+    currency: str
+    cap_per_day_minor: int | None
+    transfer_within_s: int | None
+
+    @classmethod
+    def of(cls, rule: FareRule) -> Self:
+        """From the noun."""
+        return cls(**{name: getattr(rule, name) for name in cls.model_fields})

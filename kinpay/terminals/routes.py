@@ -26,6 +26,7 @@ from kinpay.terminals.payment_code import issue_payment_code, payment_code_use, 
 from kinpay.terminals.revoke import revoke_terminal
 from kinpay.terminals.scan import BUSINESS_TYPES, Scanned, choose_business_type, scan_function_code
 from kinpay.terminals.session import open_session
+from kinpay.terminals.set_fare import end_fare_rule, fare_rule_of, set_fare_rule
 from kinpay.terminals.signature import RequestParts, read_point, verify_ecdsa
 from kinpay.terminals.terminal import Terminal, TerminalKind
 
@@ -59,6 +60,7 @@ def router(
     routes = APIRouter(tags=["terminals"])
     rooms = _Rooms(db=db, keys=keys, codes=codes, public_url=public_url, finished=finished, clock=clock)
     _staff_routes(routes, rooms)
+    _fare_routes(routes, rooms)
     _installing_routes(routes, rooms)
     _scan_routes(routes, rooms)
     _command_routes(routes, rooms)
@@ -116,6 +118,42 @@ def _staff_routes(routes: APIRouter, rooms: _Rooms) -> None:
         async with rooms.db.transaction() as conn:
             now = await database_now(conn)
             await revoke_terminal(conn, operator_id=asker.operator_id, terminal_id=terminal_id, now=now, actor_id=asker.id)
+        return Response(status_code=204)
+
+
+def _fare_routes(routes: APIRouter, rooms: _Rooms) -> None:
+    @routes.put("/v1/merchants/{merchant_id}/fare-rule")
+    async def put_fare_rule(request: Request, merchant_id: IdInPath, body: bodies.FareRuleIn) -> bodies.FareRuleOut:
+        """What rides through a merchant's gates cost at most a day, and for how long a transfer is free; from now on."""
+        asker = staff_of(request.state, "owner")
+        async with rooms.db.transaction() as conn:
+            rule = await set_fare_rule(
+                conn,
+                operator_id=asker.operator_id,
+                merchant_id=merchant_id,
+                currency=body.currency,
+                cap_per_day_minor=body.cap_per_day_minor,
+                transfer_within_s=body.transfer_within_s,
+                actor_id=asker.id,
+                now=await database_now(conn),
+            )
+        return bodies.FareRuleOut.of(rule)
+
+    @routes.get("/v1/merchants/{merchant_id}/fare-rule")
+    async def get_fare_rule(request: Request, merchant_id: IdInPath) -> bodies.FareRuleOut:
+        """The fare rule in force."""
+        asker = staff_of(request.state, *_STAFF, "support")
+        async with rooms.db.transaction() as conn:
+            rule = await fare_rule_of(conn, operator_id=asker.operator_id, merchant_id=merchant_id)
+        return bodies.FareRuleOut.of(rule)
+
+    @routes.delete("/v1/merchants/{merchant_id}/fare-rule", status_code=204)
+    async def delete_fare_rule(request: Request, merchant_id: IdInPath) -> Response:
+        """Rides cost what the gate says, from now on."""
+        asker = staff_of(request.state, "owner")
+        async with rooms.db.transaction() as conn:
+            now = await database_now(conn)
+            await end_fare_rule(conn, operator_id=asker.operator_id, merchant_id=merchant_id, actor_id=asker.id, now=now)
         return Response(status_code=204)
 
 

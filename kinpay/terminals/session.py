@@ -90,7 +90,8 @@ async def end_sessions(conn: Connection, terminal_id: str) -> None:
 
 
 FIND = Sql("""
-    SELECT s.id AS session_id, s.terminal_id, t.operator_id, t.merchant_id, m.mcc, t.site_id, t.hold_s, s.hmac_key, s.expires_at
+    SELECT s.id AS session_id, s.terminal_id, t.operator_id, t.merchant_id, m.mcc, t.site_id, t.kind, t.hold_s, s.hmac_key,
+           s.expires_at
     FROM terminal_session s JOIN terminal t ON t.id = s.terminal_id JOIN merchant m ON m.id = t.merchant_id
     WHERE s.id = :session_id AND s.expires_at > kinpay_now() AND t.state = 'active'
 """)

@@ -103,6 +103,7 @@ class SessionFacts:
     merchant_id: str
     mcc: str
     site_id: str
+    kind: str
     hold_s: int
     hmac_key: Sealed[bytes]
     expires_at: datetime

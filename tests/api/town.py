@@ -208,6 +208,8 @@ async def build(house: House, worlds: list[World]) -> Town:
 
 async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None:
     """Everybody who asks, by name."""
+    for name, owner in (("A", town.owners[0]), ("B", town.owners[0]), ("C", town.owners[1])):
+        await _break(town, town.families[name], owner)
     found: dict[str, Principal] = {"anonymous": Anonymous(town.http)}
     for name, roles in (
         ("A", ("payer", "spender", "approver", "viewer")),
@@ -242,6 +244,19 @@ async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None
         # That a key is used is noted once an hour; from here on nothing of it changes.
         assert (await found[name].ask("GET", "/v1/terminals")).status_code == 200
     town.principals = found
+
+
+async def _break(town: Town, made: Family, owner: Player) -> None:
+    """Something that the family's provider tells and we do not know of."""
+    made.at |= {"a_break": new_id(), "owner": owner.id}
+    async with town.db.transaction() as conn:
+        await conn.execute(
+            "INSERT INTO recon_break (id, provider_account_id, day, what, kind, key, found_at)"
+            " VALUES ($1, $2, '2026-03-02', 'orphan', 'debit', $3, now())",
+            made["a_break"],
+            made["provider_account"],
+            made["a_break"],
+        )
 
 
 def _relations(names: list[str]) -> dict[str, dict[str, str]]:

@@ -41,6 +41,8 @@ FACTS: dict[str, Any] = {
     "circle_id": "4" * 32,
     "circle_name": "Family Wang",
     "month": "2026-03",
+    "day": "2026-03-02",
+    "count": 4,
     "spender_id": CHILD,
     "spender_name": "Xiaoyu",
     "spender_account": "xiaoyu",
@@ -213,7 +215,15 @@ def test_every_topic_that_tells_somebody_has_a_kind() -> None:
     """Whatever the code below puts into the outbox to tell people is known here, by its literal or by its computed name."""
     computed = {f"agreement_{state}" for state in ("active", "refused", "ended")}
     computed |= {f"pool_{event}" for event in ("made", "changed", "ended")} | {"card_revoked", "phone_revoked"}
-    computed |= {"circle_frozen", "circle_unfrozen", "registration_refused", "registration_expired", "registration_withdrawn"}
+    computed |= {
+        "daily_debited",
+        "daily_owed",
+        "circle_frozen",
+        "circle_unfrozen",
+        "registration_refused",
+        "registration_expired",
+        "registration_withdrawn",
+    }
     literal: set[str] = set()
     for package in ("people", "mandates", "registrations", "statements"):
         for path in (Path(kinpay.__file__).parent / package).glob("*.py"):

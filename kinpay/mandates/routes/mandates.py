@@ -77,10 +77,13 @@ def _changing(api: APIRouter, db: Database, keys: ServerKeys) -> None:
                 agreement_ids=body.agreement_ids,
                 proof_id=proof_id,
                 if_version=body.if_version,
+                debited=body.debited,
             )
             return answer(200, bodies.ChangedOut.of(changed))
 
-        content = {"agreement_ids": list(body.agreement_ids)}
+        content: dict[str, object] = {"agreement_ids": list(body.agreement_ids)}
+        if body.debited is not None:
+            content["debited"] = body.debited
         consent = Consent(operation=change_terms.FUNDING, subject_id=mandate_id, content=content)
         return said(await once_consented(db, keys, key, actor=actor, consent=consent, proof=body.proof, effect=effect))
 
