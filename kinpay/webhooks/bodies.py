@@ -17,6 +17,7 @@ Url = Annotated[
 """An https address at port 443 or from 1024 on, without credentials, that leads to public addresses alone."""
 Kind = Literal[
     "charge.held",
+    "charge.due",
     "charge.refused",
     "charge.succeeded",
     "charge.voided",

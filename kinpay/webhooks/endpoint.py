@@ -13,6 +13,8 @@ class EventType(StrEnum):
 
     CHARGE_HELD = "charge.held"
     """Reserved, to be captured later. Where a till captures at once, what follows says more, and this is not told."""
+    CHARGE_DUE = "charge.due"
+    """Handed over, and debited with the whole day when it ends (`due_on`); told again when it is reduced."""
     CHARGE_REFUSED = "charge.refused"
     """A limit or condition said no."""
     CHARGE_SUCCEEDED = "charge.succeeded"
