@@ -32,13 +32,13 @@ lock:                    ## writes the lock file anew (needs pip-tools)
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml sdk/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kinpay needs Python 3.11 or newer")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) …"
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
 	@touch $@
 
 clean:                   ## removes what was installed and built
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info sdk/build sdk/*.egg-info

@@ -50,7 +50,9 @@ def cluster() -> Iterator[kinpay_postgres.Cluster]:
 @pytest_asyncio.fixture(scope="session")
 async def template(cluster: kinpay_postgres.Cluster) -> str:
     """The name of a migrated, empty database from which the others are copied."""
-    await migrate(kinpay_postgres.create_database(cluster, TEMPLATE))
+    url = kinpay_postgres.create_database(cluster, TEMPLATE)
+    await migrate(url)
+    await watch_lanes(url)
     return TEMPLATE
 
 
@@ -106,6 +108,36 @@ async def check_books(url: str) -> None:
     finally:
         await conn.close()
     assert not findings, "the books do not add up:\n" + "\n".join(str(finding) for finding in findings)
+
+
+# What batches trust when they decide before they lock (docs/decisions/0010): at every commit in every test, whatever changed
+# what a circle has used, or the version of its rules, has moved the end of its audit lane too. What is pruned is beyond every
+# window.
+WATCH_LANES = """
+    CREATE FUNCTION lane_has_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE circle uuid := coalesce(to_jsonb(NEW), to_jsonb(OLD)) ->> TG_ARGV[0];
+    BEGIN
+        IF NOT EXISTS (SELECT FROM audit_lane WHERE id = circle AND pg_xact_status(xmin::text::xid8) = 'in progress') THEN
+            RAISE EXCEPTION '% of % without a word in the audit lane of the circle', TG_OP, TG_TABLE_NAME;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER lane_watch AFTER INSERT OR UPDATE ON usage DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lane_has_moved('circle_id');
+    CREATE CONSTRAINT TRIGGER lane_watch_pruned AFTER DELETE ON usage DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (OLD.window_end > now() - interval '1 hour') EXECUTE FUNCTION lane_has_moved('circle_id');
+    CREATE CONSTRAINT TRIGGER lane_watch AFTER UPDATE ON circle DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lane_has_moved('id');
+"""
+
+
+async def watch_lanes(url: str) -> None:
+    """Makes every commit of the database at `url` fail that changes usage or rules and leaves the audit lane where it was."""
+    conn = await asyncpg.connect(url)
+    try:
+        await conn.execute(WATCH_LANES)
+    finally:
+        await conn.close()
 
 
 async def set_clock(conn: Any, moment: datetime) -> None:

@@ -33,18 +33,20 @@ from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.providers.contract import Adapters
 from kinpay.terminals.authenticate import SignedRequest
-from kinpay.terminals.codes import CardCode, Codes, PayCode, PaymentCode, moment_of
+from kinpay.terminals.codes import CardCode, Codes, PayCode, moment_of
+from kinpay.terminals.emv_codes import bare_pay_code, read_payment_code_text
 from kinpay.terminals.signature import RequestParts
 from kinpay.terminals.store import find_terminal
 
 PATH: Final = "/v1/charges"
 OPERATION: Final = "charge"
 
-_Code = Annotated[str, msgspec.Meta(min_length=8, max_length=512, pattern=r"^[A-Za-z0-9._~-]+$")]
+_Code = Annotated[str, msgspec.Meta(min_length=8, max_length=512, pattern=r"^[A-Za-z0-9._~+/=-]+$")]
+_Scan = Annotated[str, msgspec.Meta(min_length=8, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the spender showed: a pay code or a card (`code`), or a face (`face`, not offered yet)."""
+    """What the spender showed: a pay code (also as an EMVCo code) or a card (`code`), or a face (`face`, not offered yet)."""
 
     code: _Code | None = None
     face: str | None = None
@@ -71,9 +73,9 @@ class TerminalCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scanned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the spender's phone read: the terminal's payment code, which binds terminal, payee and amount."""
+    """What the spender's phone read: the terminal's payment code (also as an EMVCo code): terminal, payee and amount."""
 
-    payment_code: _Code
+    payment_code: _Scan
 
 
 class SpenderCharge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,7 +203,9 @@ class ChargeEndpoint:
         )
 
     def _read_shown(self, text: str) -> PayCode | CardCode:
-        return self._codes.read(text, CardCode) if text.startswith("K1C.") else self._codes.read(text, PayCode)
+        if text.startswith("K1C."):
+            return self._codes.read(text, CardCode)
+        return self._codes.read(bare_pay_code(text), PayCode)
 
     async def _from_spender(self, headers: Mapping[str, str], body: bytes) -> AuthorizeRequest:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -209,7 +213,7 @@ class ChargeEndpoint:
         if actor is None:
             raise Unauthenticated()
         asked = _decoded(_spender_body, body)
-        code = self._codes.read(asked.presented.payment_code, PaymentCode)
+        code = read_payment_code_text(self._codes, asked.presented.payment_code, operator_id=actor.operator_id)
         if code.operator_id != actor.operator_id:
             raise CheckCodeAltered()
         async with self._db.connection() as conn:

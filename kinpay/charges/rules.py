@@ -60,6 +60,10 @@ class RulesCache:
                 self._kept.popitem(last=False)
         return found
 
+    def last_seen(self, circle_id: str) -> CircleStanding | None:
+        """The standing that was seen last, whatever has changed since: to be believed only once its version is compared."""
+        return self._kept.get(circle_id)
+
 
 READ_MANDATES = Sql("""
     SELECT m.circle_id, m.id, m.version, m.payer_id, m.spender_id, m.state, v.terms, r.agreement_ids,

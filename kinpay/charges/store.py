@@ -1,23 +1,20 @@
-"""How a batch of charges is locked, loaded and written: set-based, three statements however many orders there are."""
+"""How a batch of charges is locked and loaded: set-based, one statement each however many orders there are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-import msgspec
-
+from kinpay.charges.arrays import moments, texts, words
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.order import Item
 from kinpay.charges.request import AuthorizeRequest, Charge
 from kinpay.charges.rules import CircleRow
 from kinpay.charges.standing import CounterKey, Used
-from kinpay.database.audit import Head, Link
+from kinpay.database.audit import Head
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Record, Sql
-from kinpay.primitives.clock import Span
 
 LOCK_FREE_CIRCLES = Sql("""
     SELECT c.id, c.operator_id, c.version, c.time_zone, c.state, l.charge_seq, l.seq AS lane_seq, l.hash AS lane_hash,
@@ -34,19 +31,25 @@ LOCK_CIRCLES = Sql("""
 
 
 @dataclass(slots=True)
-class Locked:
-    """The circles that a batch holds, the ends of their audit lanes, and the one `now`, read after the locks."""
+class Ends:
+    """Where circles stand, at the one `now`: the ends of their audit lanes, and how many charges each has had."""
 
     now: datetime
-    circles: dict[str, CircleRow]
     heads: dict[str, Head]
     seqs: dict[str, int]
+
+
+@dataclass(slots=True)
+class Locked(Ends):
+    """The circles that a batch holds, and where they stand; `now` was read after the locks."""
+
+    circles: dict[str, CircleRow]
 
 
 async def lock_circles(conn: Connection, circle_ids: Iterable[str], *, wait: bool) -> Locked | None:
     """Locks those circles that are free, or, with `wait`, all of them in sorted order. None if it got none."""
     statement = LOCK_CIRCLES if wait else LOCK_FREE_CIRCLES
-    rows = await statement.rows(conn, circles=_words(sorted(set(circle_ids))))
+    rows = await statement.rows(conn, circles=words(sorted(set(circle_ids))))
     if not rows:
         return None
     # A row's own `now` is computed before its lock is had: well enough where nothing is waited for, but not here.
@@ -130,20 +133,20 @@ async def claim_and_load(
     """Records nonces, claims keys, burns codes and reads usage, in one statement."""
     row = await CLAIM_AND_LOAD.row(
         conn,
-        signers=_words([r.signed.signer_id if r.signed else None for r in requests]),
-        nonces=_texts([r.signed.nonce if r.signed else "" for r in requests]),
-        principals=_words([r.key.principal_id for r in requests]),
-        operations=_words([r.key.operation for r in requests]),
-        keys=_texts([r.key.key for r in requests]),
-        fingerprints=_words([r.key.fingerprint.hex() for r in requests]),
-        charges=_words([r.charge_id for r in requests]),
-        circles=_words([r.circle_id for r in requests]),
-        codes=_words([r.burn.code_id if r.burn else None for r in requests]),
-        code_kinds=_words([r.burn.kind if r.burn else None for r in requests]),
-        code_ends=_moments([r.burn.expires_at if r.burn else None for r in requests]),
-        terminals=_words([r.terminal_id for r in requests]),
-        counters=_words([key[0] for key in windows]),
-        starts=_moments([key[1] for key in windows]),
+        signers=words([r.signed.signer_id if r.signed else None for r in requests]),
+        nonces=texts([r.signed.nonce if r.signed else "" for r in requests]),
+        principals=words([r.key.principal_id for r in requests]),
+        operations=words([r.key.operation for r in requests]),
+        keys=texts([r.key.key for r in requests]),
+        fingerprints=words([r.key.fingerprint.hex() for r in requests]),
+        charges=words([r.charge_id for r in requests]),
+        circles=words([r.circle_id for r in requests]),
+        codes=words([r.burn.code_id if r.burn else None for r in requests]),
+        code_kinds=words([r.burn.kind if r.burn else None for r in requests]),
+        code_ends=moments([r.burn.expires_at if r.burn else None for r in requests]),
+        terminals=words([r.terminal_id for r in requests]),
+        counters=words([key[0] for key in windows]),
+        starts=moments([key[1] for key in windows]),
         now=now,
     )
     assert row is not None, "an aggregate always answers"
@@ -160,34 +163,6 @@ async def claim_and_load(
         found = await REVOKED.rows(conn, terminals=[r.terminal_id for r in requests])
         loaded.revoked_terminals = {revoked[0] for revoked in found}
     return loaded
-
-
-def _words(values: Sequence[str | None]) -> str:
-    """An array as PostgreSQL writes it, for ids and words that need no quotes: the driver's own way costs ten times as much."""
-    return "{" + ",".join(["NULL" if value is None else value for value in values]) + "}"
-
-
-_BETWEEN: Final = "\x1e"
-
-
-def _texts(values: Sequence[str]) -> str:
-    """Any text, for `string_to_array(…, chr(30))`: neither JSON nor what a till may write holds that character.
-
-    Raises: ValueError if one does, lest one text pass for two.
-    """
-    joined = _BETWEEN.join(values)
-    if joined.count(_BETWEEN) != len(values) - 1:
-        raise ValueError("a separator within a text")
-    return joined
-
-
-def _numbers(values: Sequence[int | None]) -> str:
-    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
-
-
-def _moments(values: Sequence[datetime | None]) -> str:
-    written = {value: "NULL" if value is None else value.isoformat() for value in set(values)}  # a batch has but a few
-    return "{" + ",".join([written[value] for value in values]) + "}"
 
 
 FIND_KEYS = Sql("""
@@ -214,121 +189,6 @@ FORGET_KEYS = Sql("DELETE FROM request_key WHERE charge_id = ANY(:charges)")
 async def forget_keys(conn: Connection, charge_ids: list[str]) -> None:
     """Lets go of keys claimed in this very transaction for requests that turn out to be no charge at all."""
     await FORGET_KEYS.run(conn, charges=charge_ids)
-
-
-# Lanes are there already. An upsert goes by its index, whatever the planner thought of the table when it was young.
-WRITE_BATCH = Sql("""
-    WITH decided AS (
-        SELECT * FROM unnest(:ids::text::uuid[], :circles::text::uuid[], :seqs::text::bigint[], :operators::text::uuid[],
-                             :merchants::text::uuid[], :terminals::text::uuid[], :spenders::text::uuid[],
-                             :mandates::text::uuid[], :versions::text::int[], :agreements::text::uuid[], :payers::text::uuid[],
-                             :credentials::text::uuid[], :methods::text::text[], :mccs::text::text[], :currencies::text::text[],
-                             :amounts::text::bigint[], :states::text::text[], :captures::text::boolean[],
-                             string_to_array(:references, chr(30), ''), string_to_array(:refusals, chr(30), '')::jsonb[],
-                             :holds::text::timestamptz[], :link_seqs::text::bigint[], :actors::text::uuid[],
-                             string_to_array(:bodies, chr(30)), :hashes::text::text[],
-                             string_to_array(:items, chr(30), '')::jsonb[], :fares::text::bigint[])
-             AS d (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
-                   agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                   reference, refusal, hold_expires_at, link_seq, actor_id, body, hash, items, fare_minor)
-    ), charges AS (
-        INSERT INTO charge (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
-                            agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                            reference, refusal, items, fare_minor, decided_at, hold_expires_at, finished_at)
-        SELECT id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id,
-               payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, items,
-               fare_minor, :now, hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
-        FROM decided
-    ), told AS (
-        INSERT INTO outbox (lane, topic, subject_id, created_at, available_at)
-        SELECT circle_id, 'charge.' || state, id, :now, :now FROM decided
-    ), audited AS (
-        INSERT INTO audit_event (lane, seq, at, kind, subject_id, actor_id, body, hash)
-        SELECT circle_id, link_seq, :now, 'charge.' || state, id, actor_id, body, decode(hash, 'hex') FROM decided
-    ), used AS (
-        INSERT INTO usage (circle_id, counter_id, window_start, window_end, amount_minor, count)
-        SELECT * FROM unnest(:use_circles::text::uuid[], :use_counters::text::uuid[], :use_starts::text::timestamptz[],
-                             :use_ends::text::timestamptz[], :use_amounts::text::bigint[], :use_counts::text::int[])
-        ON CONFLICT (counter_id, window_start)
-        DO UPDATE SET amount_minor = usage.amount_minor + excluded.amount_minor, count = usage.count + excluded.count
-    )
-    INSERT INTO audit_lane (id, seq, hash, charge_seq)
-    SELECT id, seq, decode(hash, 'hex'), charge_seq
-    FROM unnest(:lanes::text::uuid[], :lane_seqs::text::bigint[], :lane_hashes::text::text[], :lane_charges::text::bigint[])
-         AS e (id, seq, hash, charge_seq)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, charge_seq = excluded.charge_seq
-""")
-
-
-class Uses(msgspec.Struct, gc=False):
-    """What a batch adds to one window."""
-
-    circle_id: str
-    span: Span
-    amount_minor: int = 0
-    count: int = 0
-
-
-@dataclass(slots=True)
-class Written:
-    """All rows of one batch: charges with their place in their circle, one audit link each, and what windows gained."""
-
-    charges: list[Charge]
-    seqs: list[int]
-    links: list[Link]
-    uses: dict[CounterKey, Uses]
-    heads: dict[str, Head]
-    last_seqs: dict[str, int]
-
-
-async def write_batch(conn: Connection, written: Written, *, now: datetime) -> None:
-    """Writes charges, usage, audit and outbox in one statement. Nobody is woken: the worker looks every second anyway."""
-    charges, links, uses, lanes = written.charges, written.links, list(written.uses.items()), list(written.heads)
-    await WRITE_BATCH.run(
-        conn,
-        now=now,
-        ids=_words([c.id for c in charges]),
-        circles=_words([c.circle_id for c in charges]),
-        seqs=_numbers(written.seqs),
-        operators=_words([c.operator_id for c in charges]),
-        merchants=_words([c.merchant_id for c in charges]),
-        terminals=_words([c.terminal_id for c in charges]),
-        spenders=_words([c.spender_id for c in charges]),
-        mandates=_words([c.mandate_id for c in charges]),
-        versions=_numbers([c.mandate_version for c in charges]),
-        agreements=_words([c.agreement_id for c in charges]),
-        payers=_words([c.payer_id for c in charges]),
-        credentials=_words([c.credential_id for c in charges]),
-        methods=_words([c.method for c in charges]),
-        mccs=_words([c.mcc for c in charges]),
-        currencies=_words([c.currency for c in charges]),
-        amounts=_numbers([c.amount_minor for c in charges]),
-        states=_words([c.state for c in charges]),
-        captures=_words(["t" if c.capture_at_once else "f" for c in charges]),
-        references=_texts([c.reference or "" for c in charges]),
-        refusals=_texts([msgspec.json.encode(c.refusal).decode() if c.refusal else "" for c in charges]),
-        fares=_numbers([c.fare_minor for c in charges]),
-        items=_texts([_items_json(c.items) if c.items else "" for c in charges]),
-        holds=_moments([c.hold_expires_at for c in charges]),
-        link_seqs=_numbers([link.seq for link in links]),
-        actors=_words([link.actor_id for link in links]),
-        bodies=_texts([link.body for link in links]),
-        hashes=_words([link.hash.hex() for link in links]),
-        use_circles=_words([use.circle_id for _, use in uses]),
-        use_counters=_words([key[0] for key, _ in uses]),
-        use_starts=_moments([key[1] for key, _ in uses]),
-        use_ends=_moments([use.span.end for _, use in uses]),
-        use_amounts=_numbers([use.amount_minor for _, use in uses]),
-        use_counts=_numbers([use.count for _, use in uses]),
-        lanes=_words(lanes),
-        lane_seqs=_numbers([written.heads[lane].seq for lane in lanes]),
-        lane_hashes=_words([written.heads[lane].hash.hex() for lane in lanes]),
-        lane_charges=_numbers([written.last_seqs[lane] for lane in lanes]),
-    )
-
-
-def _items_json(items: Sequence[Item]) -> str:
-    return msgspec.json.encode(items).decode()
 
 
 CHARGE_COLUMNS = """

@@ -370,10 +370,11 @@ class CardIssuedOut(Closed):
 
 
 class PayCodeOut(Closed):
-    """A code for one payment."""
+    """A code for one payment; `emv_code` is the same as an EMVCo consumer-presented code."""
 
     pay_code: str
     expires_at: datetime
+    emv_code: str
 
 
 class DoneOut(Closed):

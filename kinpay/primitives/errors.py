@@ -193,3 +193,12 @@ class MethodNotOffered(KinpayError):
     """A way of paying that this house does not offer (yet): it is said, not faked."""
 
     code = "method-not-offered"
+
+
+class EmvCodeMalformed(KinpayError):
+    """What was scanned is no well-formed EMVCo code: `reason` says which rule, `field` which object of it."""
+
+    code = "emv-code-malformed"
+
+    def __init__(self, reason: str, *, field: str = "") -> None:
+        super().__init__(reason=reason, field=field)

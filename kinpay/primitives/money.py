@@ -24,6 +24,16 @@ EXPONENTS: Final[dict[str, int]] = {
 }  # fmt: skip
 """Digits after the decimal point, by ISO 4217 code."""
 
+NUMBERS: Final[dict[str, str]] = {
+    "CNY": "156", "USD": "840", "EUR": "978", "GBP": "826", "HKD": "344", "MOP": "446", "TWD": "901", "SGD": "702",
+    "MYR": "458", "THB": "764", "INR": "356", "AUD": "036", "NZD": "554", "CAD": "124", "CHF": "756", "SEK": "752",
+    "NOK": "578", "DKK": "208", "PLN": "985", "CZK": "203", "BRL": "986", "MXN": "484", "ZAR": "710", "AED": "784",
+    "SAR": "682", "TRY": "949", "PHP": "608", "IDR": "360", "ILS": "376",
+    "JPY": "392", "KRW": "410", "VND": "704", "CLP": "152", "ISK": "352",
+    "KWD": "414", "BHD": "048", "OMR": "512", "JOD": "400", "TND": "788",
+}  # fmt: skip
+"""The three-digit number of a currency, by ISO 4217 code."""
+
 
 @dataclass(frozen=True, slots=True, order=False)
 class Money:

@@ -59,6 +59,7 @@ WORDS: Final[Mapping[str, Words]] = {
     "check-code-other-terminal": Words(409, "This code belongs to another terminal.", "此码属于另一台终端。"),
     "check-code-used": Words(409, "This code was used already; scan the new one.", "此码已被使用，请扫描新的码。"),
     "conflict": Words(409, "Somebody else changed this, or it exists already.", "已被他人更改，或已经存在。"),
+    "emv-code-malformed": Words(422, "This is not a well-formed EMVCo code.", "此码不符合 EMVCo 二维码格式。"),
     "forbidden": Words(403, "You may not do this.", "您无权执行此操作。"),
     "idempotency-key-in-use": Words(
         409,

@@ -16,6 +16,8 @@ Point = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{87}$")]
 """A P-256 public point, uncompressed, base64url without padding."""
 Reference = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 """The till's own number for a sale."""
+Scan = Annotated[str, Field(min_length=8, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""What a phone read, a code of ours or an EMVCo one; that may hold names in any writing."""
 
 
 class NewTerminal(Closed):
@@ -164,20 +166,30 @@ class CommandDone(Closed):
     reason: Note | None = None
 
 
+class EmvPlaceIn(Closed):
+    """Where the shop is, as EMVCo codes say it: country (ISO 3166), city in plain characters, language of the shop's name."""
+
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
+    city: Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[\x21-\x7e]+( [\x21-\x7e]+)*$", examples=["Hangzhou"])]
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "zh"
+
+
 class NewPaymentCode(Closed):
-    """One sale."""
+    """One sale. `emv`: also as an EMVCo merchant-presented code."""
 
     amount_minor: Amount
     currency: Currency
     reference: Reference | None = None
+    emv: EmvPlaceIn | None = None
 
 
 class PaymentCodeShown(Closed):
-    """The code to draw."""
+    """The code to draw: ours, or, if it was asked for, the same sale as an EMVCo merchant-presented code."""
 
     payment_code_id: Id
     payment_code: str
     expires_at: datetime
+    emv_code: str | None = None
 
 
 class PaymentCodeState(Closed):
@@ -189,9 +201,9 @@ class PaymentCodeState(Closed):
 
 
 class PresentedPaymentCode(Closed):
-    """A terminal's payment code as scanned."""
+    """A terminal's payment code as scanned: ours, or an EMVCo code of ours."""
 
-    payment_code: Token
+    payment_code: Scan
 
 
 class AmountShown(Closed):

@@ -90,7 +90,7 @@ class Codes:
         """The code as text, URL-safe."""
         payload = msgspec.msgpack.encode(code)
         letter = _LETTER[type(code)]
-        sealed = payload + _mac(self._keys[0], letter, payload)
+        sealed = payload + self.mac(letter, payload)
         return f"K1{letter}." + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def read(self, text: str, kind: type[T]) -> T:
@@ -108,10 +108,18 @@ class Codes:
             raise CheckCodeAltered() from None
         payload, mac = sealed[:-_MAC], sealed[-_MAC:]
         canonical = base64.urlsafe_b64encode(sealed).rstrip(b"=") == encoded
-        if not canonical or not any(hmac.compare_digest(mac, _mac(key, letter, payload)) for key in self._keys):
+        if not canonical or not self.is_mac(mac, letter, payload):
             raise CheckCodeAltered()
         found: T = self._decoders[kind].decode(payload)
         return found
+
+    def mac(self, letter: str, payload: bytes) -> bytes:
+        """16 octets that only we can make for that kind and payload."""
+        return _mac(self._keys[0], letter, payload)
+
+    def is_mac(self, mac: bytes, letter: str, payload: bytes) -> bool:
+        """Whether we made `mac` for that kind and payload, under any key that still counts; in constant time."""
+        return any(hmac.compare_digest(mac, _mac(key, letter, payload)) for key in self._keys)
 
 
 def _mac(key: bytes, letter: str, payload: bytes) -> bytes:

@@ -5,7 +5,7 @@ Source: [0032]; threats A05, A06.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +15,7 @@ from kinpay.primitives.errors import CheckCodeExpired, CheckCodeUsed, NotFound
 from kinpay.primitives.ids import new_id
 from kinpay.primitives.money import Money
 from kinpay.terminals.codes import Codes, PaymentCode, still_good
+from kinpay.terminals.emv_codes import EmvPlace, merchant_presented, read_payment_code_text
 from kinpay.terminals.store import find_terminal
 from kinpay.terminals.terminal import Terminal
 
@@ -23,11 +24,12 @@ LIFE: Final = timedelta(seconds=120)
 
 @dataclass(frozen=True, slots=True)
 class IssuedPaymentCode:
-    """What the terminal draws, and the id under which it asks what came of it."""
+    """What the terminal draws, and the id under which it asks what came of it. `emv_text`: the same as an EMVCo code."""
 
     id: str
     text: str
     expires_at: datetime
+    emv_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,31 @@ def issue_payment_code(codes: Codes, *, asker: Actor, amount: Money, reference: 
     return IssuedPaymentCode(code.code_id, codes.write(code), expires_at)
 
 
+async def issue_emv_payment_code(
+    conn: Connection, codes: Codes, *, asker: Actor, amount: Money, reference: str | None, place: EmvPlace, now: datetime
+) -> IssuedPaymentCode:
+    """The same as `issue_payment_code`, with the code as an EMVCo merchant-presented one beside it: one sale, paid once.
+
+    Raises: NotFound; Invalid for an amount that EMVCo's 13 characters cannot hold; EmvCodeMalformed.
+    """
+    terminal = await find_terminal(conn, asker.id)
+    if terminal is None:
+        raise NotFound()
+    issued = issue_payment_code(codes, asker=asker, amount=amount, reference=reference, now=now)
+    code = codes.read(issued.text, PaymentCode)
+    return replace(issued, emv_text=merchant_presented(codes, code, terminal=terminal, place=place))
+
+
 BURNT = Sql("SELECT charge_id FROM burnt_code WHERE id = :code_id AND kind = 'payment' AND terminal_id = :terminal_id")
 
 
 async def read_payment_code(conn: Connection, codes: Codes, *, text: str, asker: Actor, now: datetime) -> ReadPaymentCode:
-    """What a payment code asks for. It is read, not burnt: that happens with the charge.
+    """What a payment code asks for, bare or as an EMVCo code. It is read, not burnt: that happens with the charge.
 
-    Raises: CheckCodeAltered, CheckCodeUsed, CheckCodeExpired (also when its terminal was revoked); NotFound if foreign.
+    Raises: CheckCodeAltered, EmvCodeMalformed, CheckCodeUsed, CheckCodeExpired (also when its terminal was revoked);
+    NotFound if foreign.
     """
-    code = codes.read(text, PaymentCode)
+    code = read_payment_code_text(codes, text, operator_id=asker.operator_id)
     expires_at = still_good(code.expires_s, now)
     terminal = await find_terminal(conn, code.terminal_id)
     if terminal is None or terminal.operator_id != asker.operator_id or code.operator_id != asker.operator_id:

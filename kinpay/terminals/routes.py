@@ -20,9 +20,10 @@ from kinpay.terminals import bodies, store
 from kinpay.terminals.authenticate import by_own_key, note_requests
 from kinpay.terminals.codes import Codes
 from kinpay.terminals.command import CommandBell, Finished, finish_command, nothing_more, wait_for_commands
+from kinpay.terminals.emv_codes import EmvPlace
 from kinpay.terminals.function_code import bare_code, issue_function_code
 from kinpay.terminals.install import expect_terminal, install_terminal, renew_install_code, terminal_of_code
-from kinpay.terminals.payment_code import issue_payment_code, payment_code_use, read_payment_code
+from kinpay.terminals.payment_code import issue_emv_payment_code, issue_payment_code, payment_code_use, read_payment_code
 from kinpay.terminals.revoke import revoke_terminal
 from kinpay.terminals.scan import BUSINESS_TYPES, Scanned, choose_business_type, scan_function_code
 from kinpay.terminals.session import open_session
@@ -280,13 +281,21 @@ def _command_routes(routes: APIRouter, rooms: _Rooms) -> None:
 def _payment_code_routes(routes: APIRouter, rooms: _Rooms) -> None:
     @routes.post("/v1/terminal/payment-codes", status_code=201)
     async def issue(request: Request, body: bodies.NewPaymentCode) -> bodies.PaymentCodeShown:
-        """A code for one sale, for the spender to scan."""
+        """A code for one sale, for the spender to scan; with `emv`, also as an EMVCo merchant-presented code."""
         asker = terminal_of(request.state)
+        amount = Money(body.amount_minor, body.currency)
         async with rooms.db.connection() as conn:
             now = await database_now(conn)
-        amount = Money(body.amount_minor, body.currency)
-        issued = issue_payment_code(rooms.codes, asker=asker, amount=amount, reference=body.reference, now=now)
-        return bodies.PaymentCodeShown(payment_code_id=issued.id, payment_code=issued.text, expires_at=issued.expires_at)
+            if body.emv is None:
+                issued = issue_payment_code(rooms.codes, asker=asker, amount=amount, reference=body.reference, now=now)
+            else:
+                place = EmvPlace(country=body.emv.country, city=body.emv.city, language=body.emv.language)
+                issued = await issue_emv_payment_code(
+                    conn, rooms.codes, asker=asker, amount=amount, reference=body.reference, place=place, now=now
+                )
+        return bodies.PaymentCodeShown(
+            payment_code_id=issued.id, payment_code=issued.text, expires_at=issued.expires_at, emv_code=issued.emv_text
+        )
 
     @routes.get("/v1/terminal/payment-codes/{code_id}")
     async def state(request: Request, code_id: IdInPath) -> bodies.PaymentCodeState:

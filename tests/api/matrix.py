@@ -329,7 +329,11 @@ TERMINAL_SIDE = [
     ),
     _row("GET /v1/terminal/commands", TERMINALS, query="?wait_s=0&again=true"),
     _row("POST /v1/terminal/commands/{command_id}/done", {"till"}, _same({"ok": True, "reason": None}), last=8),
-    _row("POST /v1/terminal/payment-codes", TERMINALS, _same({"amount_minor": 100, "currency": "CNY", "reference": "S-2"})),
+    _row(
+        "POST /v1/terminal/payment-codes",
+        TERMINALS,
+        _same({"amount_minor": 100, "currency": "CNY", "reference": "S-2", "emv": {"country": "CN", "city": "Hangzhou"}}),
+    ),
     # Codes are not written down before they are used, so there is none that is absent: an outsider hears of no use, ever.
     _row("GET /v1/terminal/payment-codes/{code_id}", {"till"}, things={"code_id": "sale"}, hollow=True),
     _row("POST /v1/payment-codes/read", OF_OPERATOR, lambda f: {"payment_code": f["payment_code"]}, coded=True, also=ALTERED),

@@ -1,4 +1,5 @@
-"""A wire between a pool and its server that can swallow the server's answer to a COMMIT, and cut the line instead.
+"""A wire between a pool and its server that can swallow the server's answer to a COMMIT, and cut the line instead; or hold a
+statement back for as long as somebody else does something.
 
 The commit has happened by then: the client alone does not know.
 """
@@ -19,6 +20,13 @@ class LossyWire:
         self.swallow = 0
         """How many further commits go unacknowledged."""
         self.swallowed = 0
+        self.telling = b"COMMIT;"
+        """What a message that commits holds: a statement by itself is known by something that is written in it."""
+        self.held_back: bytes | None = None
+        """The next message that holds this waits until `released`; `holding` is set meanwhile."""
+        self.holding, self.released = asyncio.Event(), asyncio.Event()
+        self.begun = 0
+        """How many transactions were begun."""
 
     async def open(self) -> str:
         """Starts to listen; returns the database's address by way of this wire."""
@@ -62,7 +70,12 @@ class LossyWire:
 
     async def _pass_up(self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter, committing: list[bool]) -> None:
         while data := await reader.read(1 << 16):
-            if b"COMMIT;" in data and self.swallow > 0:
+            self.begun += data.count(b"BEGIN;")
+            if self.held_back is not None and self.held_back in data:
+                self.held_back = None
+                self.holding.set()
+                await self.released.wait()
+            if self.telling in data and self.swallow > 0:
                 self.swallow -= 1
                 committing[0] = True
             to_server.write(data)

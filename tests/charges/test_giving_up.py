@@ -114,7 +114,8 @@ async def test_a_hold_that_cannot_be_let_go_keeps_no_other(db: Database) -> None
     spoilt, sound = await found(db, await shop_of(db), terms(limit(100)), count=2)
     batcher = Batcher(db)
     stuck, gone = await spoilt.buy(batcher, 10, hold_s=5), await sound.buy(batcher, 10, hold_s=5)
-    async with db.connection() as conn:
+    async with db.transaction() as conn:
+        await conn.execute("SET LOCAL session_replication_role = 'replica'")  # the watch in our tests would have seen it
         await conn.execute("UPDATE usage SET amount_minor = 0 WHERE circle_id = $1", spoilt.circle_id)
         await conn.execute("UPDATE charge SET hold_expires_at = kinpay_now() - interval '1 second' WHERE id = $1", stuck.id)
         await conn.execute("UPDATE charge SET hold_expires_at = kinpay_now() WHERE id = $1", gone.id)

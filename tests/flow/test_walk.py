@@ -108,6 +108,34 @@ async def test_the_spender_pays_by_the_tills_code(family: Family) -> None:
     assert refused.value.status == 404, "the mother is no spender there"
 
 
+async def test_both_may_pay_by_emvco_codes(family: Family) -> None:
+    """The till's code for one sale as a merchant-presented one, the phone's as a consumer-presented one; each once."""
+    asked = {"amount_minor": 70, "currency": "CNY", "reference": "E-1", "emv": {"country": "CN", "city": "Hangzhou"}}
+    shown = await family.till.terminal.request("POST", "/v1/terminal/payment-codes", asked)
+    read = await family.child.ask("POST", "/v1/payment-codes/read", {"payment_code": shown["emv_code"]})
+    assert (read["amount"]["amount_minor"], read["reference"], read["terminal"]["merchant"]) == (70, "E-1", "Canteen")
+    with pytest.raises(Problem) as altered:
+        await family.child.pay(shown["emv_code"].replace("54040.70", "54040.07"), family.circle_id)
+    assert altered.value.code == "emv-code-malformed", "its CRC no longer fits"
+    paid = await family.child.pay(shown["emv_code"], family.circle_id)
+    assert (paid["state"], paid["captured_minor"], paid["method"], paid["reference"]) == (
+        "succeeded",
+        70,
+        "payment_code",
+        "E-1",
+    )
+    for text in (shown["emv_code"], shown["payment_code"]):
+        with pytest.raises(Problem) as used:
+            await family.child.pay(text, family.circle_id)
+        assert used.value.code == "check-code-used"
+    code = await family.child.ask("POST", "/v1/pay-codes", {"circle_id": family.circle_id})
+    bought = await family.till.charge(code["emv_code"], 65)
+    assert (bought["state"], bought["method"]) == ("succeeded", "pay_code")
+    with pytest.raises(Problem) as again:
+        await family.till.charge(code["pay_code"], 65)
+    assert again.value.code == "check-code-used"
+
+
 async def test_a_face_is_refused_as_not_offered_and_not_faked(family: Family) -> None:
     """[0032] by biometric is a later issue: there is no matcher, so no face pays."""
     with pytest.raises(Problem) as refused:

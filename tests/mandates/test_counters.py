@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinpay.database.audit import Event, record
 from kinpay.database.pool import Database
 from kinpay.mandates.counters import COUNTING_STATES, NOTHING, Era, Used, cuts_of, ensure_counters, rows_of, spans_of
 from kinpay.mandates.terms import Terms
@@ -171,6 +172,7 @@ async def test_a_new_counter_is_the_naive_sum(family: Family, db: Database, scop
             again = await ensure_counters(
                 conn, circle=circle, scope=scope, scope_id=scope_id, terms=written, consented_at=SPRING, now=NOW
             )
+            await record(conn, circle.id, Event("mandate.changed", scope_id, {}), now=NOW)  # as whoever changes terms does
         assert (len(made), again) == (1, [])
         rows = await family.usage(scope_id, str(window))
         assert {row[0]: Used(row[2], row[3]) for row in rows} == _naive(history, chosen, window, zone)

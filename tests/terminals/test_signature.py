@@ -33,7 +33,7 @@ KEY = TerminalKey.new()
 SECRET = bytes(range(32))
 FACTS = SessionFacts(
     session_id=SESSION, terminal_id=TERMINAL, operator_id="c" * 32, merchant_id="d" * 32, mcc="5814", site_id="e" * 32,
-    hold_s=60, hmac_key=Sealed(SECRET), expires_at=datetime(2030, 1, 1, tzinfo=UTC),
+    kind="till", hold_s=60, hmac_key=Sealed(SECRET), expires_at=datetime(2030, 1, 1, tzinfo=UTC),
 )  # fmt: skip
 SIGNERS: dict[str, Signer] = {
     "hmac-sha256": SessionSigner(SESSION, SECRET, FACTS.expires_at),

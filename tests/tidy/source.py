@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("kinpay", "kinpay_sandbox", "kinpay_postgres", "kinpay_client", "bench")
+PACKAGES = ("kinpay", "kinpay_sandbox", "kinpay_postgres", "sdk/kinpay_client", "bench")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

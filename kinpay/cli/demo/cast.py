@@ -7,12 +7,13 @@ import base64
 import json
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from kinpay.cli.demo.world import StoryBroken, World
-from kinpay_client import Answer, Person, Terminal, new_key
+from kinpay_client import Answer, Charge, Command, Person, Terminal, new_key
+from kinpay_client.results import Profile, SignedIn
 from kinpay_sandbox.person import BankCustomer
 
 CURRENCY: Final = "CNY"
@@ -45,12 +46,12 @@ def face() -> dict[str, str]:
 class Player:
     """A person with a phone, signed in; perhaps a customer of the bank under the same name."""
 
-    def __init__(self, world: World, person: Person, told: Mapping[str, Any]) -> None:
+    def __init__(self, world: World, person: Person, profile: Profile) -> None:
         self.world = world
-        self.id: str = told["id"]
-        self.account: str = told["account"]
-        self.name: str = told["display_name"]
-        self.locale: str = told["locale"]
+        self.id = profile.id
+        self.account = profile.account
+        self.name = profile.display_name
+        self.locale = profile.locale
         self._person = person
         self._seen: set[str] = set()
 
@@ -61,31 +62,23 @@ class Player:
         """Somebody opens an account and signs in with the first code."""
         person = Person(world.url, http=world.http)
         mark = world.codes.mark()
-        asked = {
-            "operator_id": world.operator_id,
-            "account": account,
-            "display_name": name,
-            "locale": locale,
-            "birth_date": born,
-            "contact": {"channel": "phone", "address": f"+86138{secrets.randbelow(10**8):08d}"},
-        }
-        started = await person.request("POST", "/v1/people", asked)
-        code = await world.codes.read(account, since=mark)
-        signed_in = await person.finish_sign_in(started["sign_in_id"], code)
-        return cls(world, person, signed_in["person"])
+        phone = f"+86138{secrets.randbelow(10**8):08d}"
+        started = await person.open_account(world.operator_id, account, name=name, phone=phone, birth_date=born, locale=locale)
+        signed_in = await person.finish_sign_in(started.sign_in_id, await world.codes.read(account, since=mark))
+        return cls(world, person, signed_in.person)
 
     @classmethod
     async def sign_in(cls, world: World, account: str) -> Player:
         """Somebody who has an account signs in by a code."""
         person = Person(world.url, http=world.http)
         signed_in = await cls._signed_in(world, person, account)
-        return cls(world, person, signed_in["person"])
+        return cls(world, person, signed_in.person)
 
     @staticmethod
-    async def _signed_in(world: World, person: Person, account: str) -> Answer:
+    async def _signed_in(world: World, person: Person, account: str) -> SignedIn:
         mark = world.codes.mark()
         started = await person.begin_sign_in(world.operator_id, account)
-        return await person.finish_sign_in(started["sign_in_id"], await world.codes.read(account, since=mark))
+        return await person.finish_sign_in(started.sign_in_id, await world.codes.read(account, since=mark))
 
     async def sign_in_again(self) -> None:
         """Signs in anew, because the session is over."""
@@ -120,10 +113,8 @@ class Player:
     async def scan(self, device: Device, business_type: str) -> str:
         """Scans the device's one code and chooses: the decoded information, signed by the server (step 21)."""
         shown = await device.terminal.function_code()
-        scanned = await self.ask("POST", "/v1/scans", {"code": shown["code"]})
-        path = f"/v1/scans/{scanned['scan_id']}/business-type"
-        chosen = await self.ask("POST", path, {"business_type": business_type})
-        return str(chosen["registration_information"])
+        scanned = await self._person.scan(shown.code)
+        return (await self._person.choose(scanned.scan_id, business_type)).registration_information
 
     async def request(self, order: str, *, payer: str | None, device: Device | None = None) -> dict[str, Any]:
         """Asks `payer` to pay for them (None: they pay themself); by scan at `device`, or from the app (step 22)."""
@@ -208,12 +199,11 @@ class Player:
 
     async def pay_code(self, circle_id: str) -> str:
         """A one-time code for their phone to show."""
-        return str((await self.ask("POST", "/v1/pay-codes", {"circle_id": circle_id}))["pay_code"])
+        return (await self._person.pay_code(circle_id)).pay_code
 
-    async def pay(self, payment_code: str, circle_id: str, *, key: str | None = None) -> Answer:
+    async def pay(self, payment_code: str, circle_id: str, *, key: str | None = None) -> Charge:
         """Scans a till's code for one sale and pays."""
-        content = {"presented": {"payment_code": payment_code}, "circle_id": circle_id}
-        return await self.ask("POST", "/v1/charges", content, key=key)
+        return await self._person.pay(payment_code, circle_id, key=key)
 
     async def charge(self, charge_id: str) -> dict[str, Any]:
         """A charge as they see it."""
@@ -285,10 +275,10 @@ class Device:
     async def register(self, order: str, *, name: str, born: str, payer: str, locale: str = "zh") -> dict[str, Any]:
         """Stands for somebody without a phone: scans its own code and asks the payer (steps 21 and 22)."""
         shown = await self.terminal.function_code()
-        scanned = await self.terminal.scan(shown["code"])
-        chosen = await self.terminal.choose(scanned["scan_id"], "proxy")
+        scanned = await self.terminal.scan(shown.code)
+        chosen = await self.terminal.choose(scanned.scan_id, "proxy")
         content = {
-            "registration_information": chosen["registration_information"],
+            "registration_information": chosen.registration_information,
             "binding_order": order,
             "spender_name": name,
             "locale": locale,
@@ -302,19 +292,19 @@ class Device:
         path = f"/v1/terminal/registrations/{registration_id}/card"
         return str((await self._signed(path, {"pin": pin}))["code"])
 
-    async def told_to_capture(self) -> dict[str, Any]:
+    async def told_to_capture(self) -> Command:
         """The capture command with its guidance, once the server gives it (step 26)."""
 
-        async def look() -> dict[str, Any] | None:
+        async def look() -> Command | None:
             commands = await self.terminal.commands(wait_s=5)
-            return next((one for one in commands if one["kind"] == "capture"), None)
+            return next((one for one in commands if one.kind == "capture"), None)
 
         return await until(look, f"{self.name} is told to capture")
 
-    async def capture_face(self, command: Mapping[str, Any]) -> dict[str, Any]:
+    async def capture_face(self, command: Command) -> dict[str, Any]:
         """Captures the person before it, sends the template, and says that the command is done (step 26)."""
-        taken = await self._signed(f"/v1/terminal/captures/{command['body']['capture_id']}", face())
-        await self.terminal.done(command["id"], ok=True)
+        taken = await self._signed(f"/v1/terminal/captures/{command.content['capture_id']}", face())
+        await self.terminal.done(command.id, ok=True)
         shown: dict[str, Any] = taken["registration"]
         return shown
 
@@ -332,7 +322,7 @@ class Device:
         pin: str | None = None,
         items: list[dict[str, Any]] | None = None,
         key: str | None = None,
-    ) -> Answer:
+    ) -> Charge:
         """Charges whoever showed `code`."""
         presented = {"code": code}
         return await self.terminal.charge(presented, amount_minor, CURRENCY, capture=capture, pin=pin, items=items, key=key)

@@ -50,49 +50,49 @@ def _demo(asked: argparse.Namespace, settings: Settings) -> int:
         "kinpay 演示 · 林家的一天：从第一次扫码到本月总账",
         "kinpay demo · A day of the Lins: from the first scan to the month's total",
     )
-    finished = False
+    operator_id = None
     try:
         with new_home(settings.home) as home:
             teller.line(teller.say("正在启动数据库、服务器和银行……", "Starting database, server and bank …"), "dim")
             with set_stage(home, port=asked.port) as stage:
                 _addresses(teller, stage)
-                finished = _played(teller, stage)
-                if finished and not asked.once:
-                    _stand(teller, stage)
+                operator_id = _played(teller, stage)
+                if operator_id is not None and not asked.once:
+                    _stand(teller, stage, operator_id)
     except KeyboardInterrupt:
         teller.line()
         teller.line(
             teller.say("已停止，演示的进程和目录都已清除。", "Stopped; the demo's processes and folders are gone."), "dim"
         )
-        return 0 if finished else INTERRUPTED
+        return INTERRUPTED if operator_id is None else 0
     except StageBroken as broken:
         teller.broken(str(broken))
-    return 0 if finished else 1
+    return 1 if operator_id is None else 0
 
 
 def _addresses(teller: Teller, stage: Stage) -> None:
     teller.line(f"kinpay {stage.server.url} · {teller.say('沙盒银行', 'sandbox bank')} {stage.bank.url}", "dim")
 
 
-def _played(teller: Teller, stage: Stage) -> bool:
-    """Whether the whole story held; if not, what did not is said."""
+def _played(teller: Teller, stage: Stage) -> str | None:
+    """The operator's id if the whole story held; otherwise None, and what did not hold is said."""
     began = time.monotonic()
     try:
-        asyncio.run(_play(teller, stage))
+        operator_id = asyncio.run(_play(teller, stage))
     except Exception as error:  # Whatever goes wrong in a play is told, and the stage is cleared all the same.
         teller.broken(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         for process in (stage.server, stage.bank):
             teller.line(f"{process.log.name}:\n{process.complaints()}", "dim")
-        return False
+        return None
     teller.line()
     took = time.monotonic() - began
     teller.line(
         teller.say(f"全部步骤与对账均成立（{took:.0f} 秒）。", f"Every step and the audit held ({took:.0f} s)."), "bold green"
     )
-    return True
+    return operator_id
 
 
-async def _play(teller: Teller, stage: Stage) -> None:
+async def _play(teller: Teller, stage: Stage) -> str:
     async with open_world(
         stage.environment,
         url=stage.server.url,
@@ -103,10 +103,11 @@ async def _play(teller: Teller, stage: Stage) -> None:
         locale=teller.lang,
     ) as world:
         await tell(Play(world, teller, zone_of_today()), stage)
+        return world.operator_id
 
 
-def _stand(teller: Teller, stage: Stage) -> None:
-    """Says where everything is, and waits for Ctrl-C."""
+def _stand(teller: Teller, stage: Stage, operator_id: str) -> None:
+    """Says where everything is, and how a program finds it (docs/getting-started.md); waits for Ctrl-C."""
     say = teller.say
     teller.line()
     teller.table(
@@ -123,6 +124,13 @@ def _stand(teller: Teller, stage: Stage) -> None:
             (say("命令行", "commands"), f"KINPAY_HOME={stage.home} kinpay audit"),
         ),
     )
+    teller.line()
+    teller.line(
+        say("在另一个终端里动手试试（docs/getting-started.md）：", "To go on in another shell (docs/getting-started.md):")
+    )
+    found = (("URL", stage.server.url), ("OPERATOR", operator_id), ("CODES", stage.codes), ("HOME", stage.home))
+    for name, value in found:
+        print(f"export KINPAY_{name}={value}", flush=True)  # Plain, and on one line each, so that it can be copied.
     while stage.server.process.poll() is None and stage.bank.process.poll() is None:
         time.sleep(0.5)
     raise StageBroken(say("有进程自行结束了。", "A process ended by itself."))

@@ -17,6 +17,7 @@ from kinpay.primitives.errors import Forbidden, NotFound
 from kinpay.primitives.fields import Id
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.terminals.codes import Codes
+from kinpay.terminals.emv_codes import consumer_presented
 
 
 def router(db: Database, *, keys: ServerKeys, codes: Codes) -> APIRouter:
@@ -100,4 +101,4 @@ def _paying(api: APIRouter, db: Database, codes: Codes) -> None:
         async with db.transaction() as conn:
             made = await credential.make_pay_code(conn, codes, circle_id=body.circle_id, person_id=actor.id)
         assert made.expires_at is not None
-        return bodies.PayCodeOut(pay_code=made.code, expires_at=made.expires_at)
+        return bodies.PayCodeOut(pay_code=made.code, expires_at=made.expires_at, emv_code=consumer_presented(made.code))

@@ -15,7 +15,7 @@ async def unknown_outcome(play: Play) -> None:
     asked = await till.charge(await child.pay_code(play.circle_id), 400)
     expect(asked.status == 202, f"the answer should be 202, not known yet; it was {asked.status}")
     expect_charge(asked.body, "submitted")
-    await till.reaches(asked["id"], "succeeded", within_s=40)
+    expect_charge((await till.terminal.settled(asked, within_s=40)).body, "succeeded")
     debits = [one for one in await play.world.control.debits() if one["amount_minor"] == 400]
     expect([one["bookings"] for one in debits] == [1], "the bank debited once")
     await play.step(
