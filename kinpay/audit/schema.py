@@ -26,6 +26,8 @@ UNIQUE_KEYS: Final = (
     ("settlement_day", "merchant_id,day,currency"), ("settlement_paid", "merchant_id,day,currency"),
     ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
     ("usage", "counter_id,window_start"),
+    ("api_key", "id"), ("api_key", "prefix"), ("webhook_event", "outbox_id"), ("webhook_delivery", "event_id,endpoint_id"),
+    ("webhook_attempt", "delivery_id,number"),
 )  # fmt: skip
 """Table, columns. The partial one, of open mandates, is among them."""
 
