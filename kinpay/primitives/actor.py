@@ -29,7 +29,7 @@ class Scope(StrEnum):
     WEBHOOKS_MANAGE = "webhooks:manage"
     """Make, change and remove webhook endpoints, read their log, ask for deliveries again."""
     SETTLEMENTS_READ = "settlements:read"
-    """Read what the operator settles with the merchant; no operation asks for it yet."""
+    """Read what the operator settles with the merchant."""
     TERMINALS_READ = "terminals:read"
     """List terminals."""
 

@@ -84,6 +84,9 @@ _BY_BOTH: Final = frozenset(
 )
 _BY_KEYS: Final[Mapping[str, Scope]] = {
     "GET /v1/charges": Scope.CHARGES_READ,
+    "GET /v1/merchants/{merchant_id}/settlements": Scope.SETTLEMENTS_READ,
+    "GET /v1/merchants/{merchant_id}/settlements/{day}/lines": Scope.SETTLEMENTS_READ,
+    "GET /v1/merchants/{merchant_id}/settlements/{day}/lines.csv": Scope.SETTLEMENTS_READ,
     "GET /v1/charges/{charge_id}": Scope.CHARGES_READ,
     "POST /v1/charges/{charge_id}/refunds": Scope.CHARGES_REFUND,
     "GET /v1/terminals": Scope.TERMINALS_READ,

@@ -1,4 +1,4 @@
-"""How settlements are asked for: by the operator's staff."""
+"""How settlements are asked for: by the operator's staff, and by merchants' back offices with the scope for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from kinpay.database.pool import Database, database_now
-from kinpay.primitives.actor import staff_of
+from kinpay.primitives.actor import Scope, staff_of, staff_or_key_of
 from kinpay.primitives.fields import Closed, Currency, Day, Id, Note
 from kinpay.primitives.money import shown_amount
 from kinpay.primitives.spreadsheet import table
@@ -84,9 +84,9 @@ def router(db: Database) -> APIRouter:
         request: Request, merchant_id: Id, before: Day | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 31
     ) -> SettlementsOut:
         """A merchant's closed days."""
-        asker = staff_of(request.state, "owner", "support")
+        asker = staff_or_key_of(request.state, Scope.SETTLEMENTS_READ, "owner", "support")
         async with db.connection() as conn:
-            await require_merchant(conn, merchant_id, operator_id=asker.operator_id)
+            await require_merchant(conn, merchant_id, asker=asker)
             found = await settlements_of(conn, merchant_id, before=before, limit=limit)
         return SettlementsOut(settlements=[SettlementOut.of(one) for one in found])
 
@@ -100,9 +100,9 @@ def router(db: Database) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> SettlementLinesOut:
         """What a closed day is made of."""
-        asker = staff_of(request.state, "owner", "support")
+        asker = staff_or_key_of(request.state, Scope.SETTLEMENTS_READ, "owner", "support")
         async with db.connection() as conn:
-            await require_merchant(conn, merchant_id, operator_id=asker.operator_id)
+            await require_merchant(conn, merchant_id, asker=asker)
             found = await lines_of(conn, merchant_id, day=day, currency=currency, after=after, limit=limit)
         following = found[-1].entry_id if len(found) == limit else None
         return SettlementLinesOut(lines=[SettlementLineOut.of(one) for one in found], after=following)
@@ -114,9 +114,9 @@ def router(db: Database) -> APIRouter:
     )
     async def get_lines_csv(request: Request, merchant_id: Id, day: Day, currency: Currency = "CNY") -> Response:
         """The same as a spreadsheet reads it, at most 100,000 lines."""
-        asker = staff_of(request.state, "owner", "support")
+        asker = staff_or_key_of(request.state, Scope.SETTLEMENTS_READ, "owner", "support")
         async with db.connection() as conn:
-            await require_merchant(conn, merchant_id, operator_id=asker.operator_id)
+            await require_merchant(conn, merchant_id, asker=asker)
             found = await lines_of(conn, merchant_id, day=day, currency=currency, after=None, limit=_MOST_LINES)
         head = {"Content-Disposition": f'attachment; filename="settlement-{day}.csv"'}
         return Response(_csv(found, currency), media_type="text/csv; charset=utf-8", headers=head)
@@ -126,7 +126,7 @@ def router(db: Database) -> APIRouter:
         """Notes that a closed day was paid to the merchant."""
         asker = staff_of(request.state, "owner")
         async with db.transaction() as conn:
-            await require_merchant(conn, merchant_id, operator_id=asker.operator_id)
+            await require_merchant(conn, merchant_id, asker=asker)
             paid = await note_paid(
                 conn,
                 merchant_id,

@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """A closed day of the operator. `refunded_minor` is less what providers refused to give back, and may exceed the captures."""
+    """A closed day of the operator. `refunded_minor`: less what providers refused to give back; it may exceed the captures."""
 
     merchant_id: str
     day: date

@@ -7,15 +7,17 @@ from datetime import date, datetime
 from kinpay.database.audit import Event, record
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.ledger.entry import Account, AccountKind
+from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import NotFound, WrongState
 from kinpay.settlements.settlement import Line, Settlement
 
 IS_OURS = Sql("SELECT EXISTS (SELECT 1 FROM merchant WHERE id = :merchant_id AND operator_id = :operator_id)")
 
 
-async def require_merchant(conn: Connection, merchant_id: str, *, operator_id: str) -> None:
-    """Raises: NotFound for a merchant of somebody else."""
-    if not await IS_OURS.value(conn, merchant_id=merchant_id, operator_id=operator_id):
+async def require_merchant(conn: Connection, merchant_id: str, *, asker: Actor) -> None:
+    """Raises: NotFound for a merchant of somebody else, or beyond an API key's reach."""
+    ours = await IS_OURS.value(conn, merchant_id=merchant_id, operator_id=asker.operator_id)
+    if not ours or not asker.acts_for(operator_id=asker.operator_id, merchant_id=merchant_id):
         raise NotFound()
 
 

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
@@ -256,6 +257,14 @@ async def _break(town: Town, made: Family, owner: Player) -> None:
             made["a_break"],
             made["provider_account"],
             made["a_break"],
+        )
+        await conn.execute(
+            "INSERT INTO settlement_day (merchant_id, day, currency, starts, ends, captures, captured_minor, refunds,"
+            " refunded_minor, closed_at) VALUES ($1, $2, 'CNY', $3, $4, 0, 0, 0, 0, now()) ON CONFLICT DO NOTHING",
+            made["merchant"],
+            date.fromisoformat(made["a_day"]),
+            datetime(2026, 3, 1, 16, tzinfo=UTC),
+            datetime(2026, 3, 2, 16, tzinfo=UTC),
         )
 
 
