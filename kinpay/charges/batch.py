@@ -190,13 +190,17 @@ class Batcher:
     async def _after_failure(self, batch: list[_Waiting], error: Exception, *, wait: bool) -> list[_Waiting]:
         """A database that is away, or a deadlock, is no order's fault: the batch is tried again as it is, then told.
 
-        Anything else is cut in half until the order that spoils the batch is alone. The commit may have happened although its
+        Anything else is cut in half until the order that spoils the batch is alone; what the first half puts off, nobody of the
+        second overtakes in its circle. The commit may have happened although its
         acknowledgement was lost: the next try finds the keys and the charges.
         """
         if not isinstance(error, Busy) and len(batch) > 1:
             middle = len(batch) // 2
             first = await self._with_locks(batch[:middle], wait=wait)
-            return first + await self._with_locks(batch[middle:], wait=wait)
+            late = {item.request.circle_id for item in first}
+            behind = [item for item in batch[middle:] if item.request.circle_id in late]
+            others = [item for item in batch[middle:] if item.request.circle_id not in late]
+            return first + behind + await self._with_locks(others, wait=wait)
         for item in batch:
             item.failures += 1
         if isinstance(error, Busy) and max(item.failures for item in batch) < _ATTEMPTS:

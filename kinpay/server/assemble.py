@@ -28,9 +28,10 @@ from kinpay.mandates.sign_agreement import ACTIVE_TOPIC, CLOSED_TOPIC, END_TOPIC
 from kinpay.mandates.spender_binding import BIND_TOPIC, BOUND_TOPIC, UNBIND_TOPIC
 from kinpay.notifications.deliver import tasks as notice_tasks
 from kinpay.notifications.routes import router as notice_routes
+from kinpay.operators.api_key import authenticate_api_key
+from kinpay.operators.api_key_routes import router as api_key_routes
+from kinpay.operators.routes import router as operator_routes
 from kinpay.people import code
-from kinpay.people.api_key import authenticate_api_key
-from kinpay.people.api_key_routes import router as api_key_routes
 from kinpay.people.channel import CodeNotSent, send_code
 from kinpay.people.prune import prune
 from kinpay.people.routes import router as people_routes
@@ -105,6 +106,7 @@ def routers(house: House) -> Sequence[APIRouter]:
     return [
         health.router(db),
         people_routes(db, keys=keys),
+        operator_routes(db, keys=keys),
         api_key_routes(db, keys=keys),
         terminal_routes(db, keys=keys, codes=codes, public_url=house.public_url, finished=command_finished),
         mandate_routes(db, keys=keys, codes=codes, providers=house.providers, public_url=house.public_url),

@@ -14,6 +14,7 @@ from kinpay.charges.charge import CHARGE
 from kinpay.charges.debit import DEBIT, REFUND
 from kinpay.mandates.agreement import AGREEMENT_LIFE
 from kinpay.mandates.mandate import MANDATE_LIFE
+from kinpay.operators.act import ACT_LIFE
 from kinpay.people.circle import CIRCLE_LIFE
 from kinpay.people.person import PERSON_LIFE
 from kinpay.primitives.lifecycle import Lifecycle
@@ -50,6 +51,11 @@ LIVES: Final[Sequence[Drawn]] = (
     ),
     Drawn(life=DEBIT, begins=("submitted",), note="Nothing begins `frozen` yet: debits once a day are a later issue."),
     Drawn(life=REFUND, begins=("submitted",)),
+    Drawn(
+        life=ACT_LIFE,
+        begins=("asked",),
+        note="Only where an operator asks for two people; see [two people](operators.md).",
+    ),
     Drawn(
         life=DELIVERY_LIFE,
         begins=("pending",),
