@@ -7,6 +7,7 @@ hangs on the seed, the operation, the number of cases and the case's number; the
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -28,8 +29,17 @@ from tests.api.vectors import KEYS
 HOT: Final = "POST /v1/charges"
 HOT_SHARE: Final = 4
 """How many times as many cases the hot route gets: it has its own decoder, and money hangs on it."""
-CONTENT_TYPES: Final = ("text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a",
-                        "application/json; charset=utf-16", "application/problem+json", "", "ü", "application/json, text/html")  # fmt: skip
+CONTENT_TYPES: Final = (
+    "text/plain",
+    "application/xml",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=a",
+    "application/json; charset=utf-16",
+    "application/problem+json",
+    "application/json, text/html",
+    "ü",
+    "",
+)
 ODD_HEADERS: Final[Sequence[Mapping[str, Any]]] = (
     {"accept": "application/xml"},
     {"accept-language": "zh;q=x,\xff,en;q=-1"},
@@ -46,9 +56,9 @@ ODD_HEADERS: Final[Sequence[Mapping[str, Any]]] = (
     {"signature": "sig1=:AAAA:", "signature-input": 'sig1=("@method");created=x'},
     {"signature-input": "((((", "signature": "::::"},
     {"content-digest": "sha-256=:x:"},
-    *({"x-many": ["a" * 200] * 30} for _ in range(1)),
+    {"x-many": ["a" * 200] * 30},
 )
-BODIES: Final = (b"null", b"[]", b'"text"', b"1e400", b"{", b'{"a":' * 25 + b"1" + b"}" * 25, b"[" * 5_000, b"\xff\xfe{}",
+BODIES: Final = (b"", b"null", b"[]", b'"text"', b"1e400", b"{", b'{"a":' * 25 + b"1" + b"}" * 25, b"[" * 5_000, b"\xff\xfe{}",
                  b'{"__proto__":{}}', b'{"a":1,"a":2}', b'{"\\ud800":1}', b"\xef\xbb\xbf{}", b"{}" + b" " * 66_000)  # fmt: skip
 
 
@@ -72,6 +82,7 @@ class Asked:
     case: Any
 
 
+@functools.lru_cache(maxsize=8)
 def invented(schema: Any, operation: str, count: int, seed: int) -> list[Any]:
     """`count` cases of Schemathesis, by turns valid and nearly valid; fewer distinct ones are repeated."""
     method, _, path = operation.partition(" ")
@@ -103,7 +114,7 @@ def shares(rows: Sequence[Row], cases: int) -> dict[int, int]:
     """How many of `cases` each row gets, by its place: alike, but for the hot route."""
     weights = [HOT_SHARE if row.operation == HOT else 1 for row in rows]
     total, given_out, found = sum(weights), 0, {}
-    for place, weight in enumerate(weights):
+    for place in range(len(rows)):
         upto = cases * sum(weights[: place + 1]) // total
         found[place] = upto - given_out
         given_out = upto
@@ -122,6 +133,8 @@ def seasoned(town: Town, row: Row, case: Any, *, place: int, number: int, seed: 
         for name in re.findall(r"{(\w+)}", row.template)
     }
     query = {name: _soon(name, value) for name, value in (case.query or {}).items()} if chance.random() < 0.6 else {}
+    if "wait_s" in row.query:
+        query.setdefault("wait_s", 0)
     path = re.sub(r"{(\w+)}", lambda found: parameters[found[1]], row.template)
     if query:
         path += "?" + urlencode({_text(name): _in_query(value) for name, value in query.items()}, doseq=True)

@@ -137,7 +137,7 @@ def unfit_refused(document: Document, asked: Asked, response: httpx.Response) ->
 def _body_fits(document: Document, schema: Mapping[str, Any], body: bytes) -> bool:
     try:
         return fits(document, schema, json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
