@@ -14,7 +14,7 @@ from kinpay.server import assemble
 from kinpay.server.asgi import App, Message, Receive, Scope, Send
 from tests.api.asking import URL
 from tests.api.cases import HOT, HOT_SHARE, invented, shares
-from tests.api.fuzz import Outcome, campaign, loaded, unasked
+from tests.api.fuzz import Outcome, campaign, unasked
 from tests.api.judging import JUDGES
 from tests.api.matrix import ROWS, Row
 from tests.api.town import Town
@@ -257,15 +257,15 @@ async def test_a_failure_says_how_to_see_it_again(town: Town) -> None:
 
 async def test_the_seed_makes_the_cases(town: Town) -> None:
     """The same again, and others with another seed; half of them are nearly valid."""
-    schema = loaded((await town.http.get(f"{URL}/openapi.json")).text)
+    document = (await town.http.get(f"{URL}/openapi.json")).text
 
     def made(seed: int) -> list[str]:
         invented.cache_clear()
-        return [repr(case) for case in invented(schema, HOT, 20, seed)]
+        return [repr(case) for case in invented(document, HOT, 20, seed)]
 
     assert made(1) == made(1)
     assert made(1) != made(2)
-    kinds = [case.meta.generation.mode for case in invented(schema, HOT, 20, 1)]
+    kinds = [case.meta.generation.mode for case in invented(document, HOT, 20, 1)]
     assert {kinds.count(mode) for mode in schemathesis.GenerationMode} == {10}
 
 
