@@ -24,6 +24,7 @@ from kinpay.server.house import House, open_house
 from kinpay.server.live import CHANNEL
 from kinpay.server.punctual import Punctual
 from kinpay.server.settings import Settings, SettingsWrong
+from kinpay.webhooks.send import WAKE_CHANNEL, Sender
 from kinpay.worker.listen import Listener
 from kinpay.worker.run import Worker
 from kinpay.worker.schedule import Schedule
@@ -119,23 +120,28 @@ class Background:
         self._listener.on(CHANNEL, house.board.heard)
         self._worker = Worker(house.db, tasks(house)) if work else None
         self._schedule = Schedule(house.db, errands(house)) if work else None
+        self._sender = Sender(house.db, house.keys, house.outbound) if work else None
         if self._worker is not None:
             self._listener.on("outbox", self._worker.wake)
+        if self._sender is not None:
+            self._listener.on(WAKE_CHANNEL, self._sender.wake)
 
     async def run(self) -> None:
         """Works until `stop`."""
         async with asyncio.TaskGroup() as group:
             hearing = self._hearing = group.create_task(self._listener.run())
-            working = [group.create_task(part.run()) for part in (self._worker, self._schedule) if part is not None]
+            working = [group.create_task(part.run()) for part in self._parts()]
             if working:
                 await asyncio.wait(working)
                 hearing.cancel()
 
+    def _parts(self) -> list[Worker | Schedule | Sender]:
+        return [part for part in (self._worker, self._schedule, self._sender) if part is not None]
+
     def stop(self) -> None:
         """Begins nothing more; what is under way is finished."""
-        for part in (self._worker, self._schedule):
-            if part is not None:
-                part.stop()
+        for part in self._parts():
+            part.stop()
         if self._worker is None and self._hearing is not None:
             self._hearing.cancel()
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kinpay.people.channel import Channel, channel_of
 from kinpay.primitives.sealed import Sealed
+from kinpay.webhooks.address import Network, networks_of
 
 PREFIX: Final = "KINPAY_"
 _SECRET_CHARS: Final = 24
@@ -47,6 +48,8 @@ class Settings:
     worker: Literal["inside", "apart"]
     max_connections: int
     provider_timeout_s: float
+    webhook_http: bool
+    webhook_networks: tuple[Network, ...]
     log_level: str
 
     @property
@@ -153,6 +156,13 @@ def _switch(text: str) -> bool:
     return text == "1"
 
 
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return networks_of(text)
+    except ValueError:
+        raise ValueError("write networks like 10.1.0.0/16, separated by commas") from None
+
+
 def _optional(text: str) -> str | None:
     return text or None
 
@@ -240,6 +250,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "outcome is unknown and is asked for later.",
         "10",
         _seconds,
+    ),
+    Setting(
+        "webhook_http",
+        "`1` lets webhook endpoints be plain `http`, for a sandbox: whoever is on the way reads and changes what is sent.",
+        "0",
+        _switch,
+    ),
+    Setting(
+        "webhook_networks",
+        "Networks (CIDR, separated by commas) that webhook endpoints may be in although they are not public. Whoever may name "
+        "an endpoint can then have requests sent into them.",
+        "",
+        _networks,
     ),
     Setting(
         "log_level",
@@ -342,6 +365,8 @@ def _written(setting: Setting, value: object) -> str:
         return "1" if value else "0"
     if isinstance(value, Sealed):
         return "…"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
     return _without_password(str(value)) if setting.secret else str(value)
 
 

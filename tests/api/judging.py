@@ -33,6 +33,10 @@ CODES: Final[Mapping[str, int]] = {
 }
 """Code → status, as the page says."""
 CONFORMANCE: Final = [content_type_conformance, response_headers_conformance, response_schema_conformance]
+_KINDS: Final = {"anonymous": "nobody", "gone": "nobody", "scrap": "nobody", "till": "terminal"} | dict.fromkeys(
+    ("key", "office", "bakery"), "api_key"
+)
+"""What the document calls an asker of the town; the others are people."""
 _BODILESS: Final = frozenset({204, 304})
 
 Judge = Callable[[Document, Asked, httpx.Response], Iterator[str]]
@@ -97,8 +101,7 @@ def nobody_is_let_in(document: Document, asked: Asked, response: httpx.Response)
     allowed = frozenset().union(*operation_of(document, asked)["security"])
     if not response.is_success or not allowed:
         return
-    what = asked.asker.rpartition(".")[2]
-    kind = {"anonymous": "nobody", "gone": "nobody", "scrap": "nobody", "till": "terminal"}.get(what, "person")
+    kind = _KINDS.get(asked.asker.rpartition(".")[2], "person")
     if kind not in allowed:
         yield f"lets in {asked.asker} with {response.status_code}, where {sorted(allowed)} may"
 

@@ -48,7 +48,9 @@ async def standing_town(url: str, bank: Running) -> AsyncIterator[Town]:
     secret = folder / "secret"
     secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     secret.chmod(0o600)
-    environment = server_environment(folder, more={"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12"})
+    more = {"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12", "KINPAY_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    more["KINPAY_WEBHOOK_HTTP"] = "1"
+    environment = server_environment(folder, more=more)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         house = await stack.enter_async_context(open_house(read_settings(environment), url, public_url=URL))
