@@ -167,6 +167,7 @@ PLANTS = [
         spoil=Answer(200, "application/json", b'{"circles": []}'),
         checker="nobody_is_let_in",
         says="lets in anonymous with 200, where ['person'] may",
+        cases=120,
     ),
     Plant(
         operation="GET /v1/circles",
