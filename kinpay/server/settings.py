@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -47,6 +48,8 @@ class Settings:
     worker: Literal["inside", "apart"]
     max_connections: int
     provider_timeout_s: float
+    metrics_listen: tuple[str, int] | None
+    metrics_token: Sealed[bytes] | None
     log_level: str
 
     @property
@@ -147,6 +150,13 @@ def _host(text: str) -> str:
     return text
 
 
+def _place(text: str) -> tuple[str, int] | None:
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    return _host(host.removeprefix("[").removesuffix("]")), _whole(0, 65535)(port)
+
+
 def _switch(text: str) -> bool:
     if text not in ("0", "1"):
         raise ValueError("write 0 or 1")
@@ -242,6 +252,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _seconds,
     ),
     Setting(
+        "metrics_listen",
+        "`HOST:PORT` on which this process (`serve` or `worker`) tells its `/metrics` in the text format of Prometheus, and "
+        "`/healthz`; apart from the port that people reach. Each process needs its own. Empty: nowhere.",
+        "",
+        _place,
+    ),
+    Setting(
+        "metrics_token",
+        "What whoever asks for `/metrics` has to bring as `Authorization: Bearer …`, at least 24 characters. It may be left "
+        "out only where `KINPAY_METRICS_LISTEN` is a loopback address.",
+        "",
+        _secret,
+        secret=True,
+    ),
+    Setting(
         "log_level",
         "The least that is logged: `debug`, `info`, `warning` or `error`.",
         "info",
@@ -282,12 +307,22 @@ _NAMES: Final = frozenset(setting.name for setting in SETTINGS)
 
 
 def _check_together(values: Mapping[str, Any], problems: list[str]) -> None:
+    place = values["metrics_listen"]
+    if place is not None and values["metrics_token"] is None and not _is_loopback(place[0]):
+        problems.append("KINPAY_METRICS_TOKEN: write one, as KINPAY_METRICS_LISTEN is an address that others can reach.")
     if values["code_channel"] is None:
         return
     try:
         open_channel(values["code_channel"], demo=values["demo"], secret=values["code_webhook_secret"])
     except ValueError as error:
         problems.append(f"KINPAY_CODE_CHANNEL: {error}.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # A name can mean another address tomorrow.
 
 
 def open_channel(text: str, *, demo: bool, secret: Sealed[bytes] | None) -> Channel:
@@ -342,6 +377,8 @@ def _written(setting: Setting, value: object) -> str:
         return "1" if value else "0"
     if isinstance(value, Sealed):
         return "…"
+    if isinstance(value, tuple):
+        return f"[{value[0]}]:{value[1]}" if ":" in value[0] else f"{value[0]}:{value[1]}"
     return _without_password(str(value)) if setting.secret else str(value)
 
 
