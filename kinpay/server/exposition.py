@@ -1,4 +1,4 @@
-"""Prometheus' text format, version 0.0.4: families of samples in, text out.
+"""Prometheus' text format, version 0.0.4: metrics of samples in, text out.
 
 Source: prometheus.io, "Exposition formats". Ours are few lines; a client library would bring counters with locks and labels
 built for each request, where the hot path has plain integers.
@@ -19,7 +19,7 @@ Labels = Mapping[str, str]
 
 
 @dataclass(slots=True)
-class Family:
+class Metric:
     """One metric: its name, what it means, and what it is now for each set of labels."""
 
     name: str
@@ -28,13 +28,13 @@ class Family:
     samples: list[tuple[str, Labels, float]] = field(default_factory=list)
     """What is appended to the name, labels, value."""
 
-    def add(self, value: float | None, **labels: str) -> Family:
+    def add(self, value: float | None, **labels: str) -> Metric:
         """Adds a sample; None is not known now, and is left out."""
         if value is not None:
             self.samples.append(("", labels, value))
         return self
 
-    def add_histogram(self, seen: Histogram, **labels: str) -> Family:
+    def add_histogram(self, seen: Histogram, **labels: str) -> Metric:
         """Adds a histogram: what was at most each bound, counted together, then the sum and the number."""
         below = 0
         for bound, count in zip((*seen.bounds, math.inf), seen.counts, strict=True):
@@ -44,16 +44,16 @@ class Family:
         return self
 
 
-def written(families: Iterable[Family]) -> bytes:
-    """The text of all families, in their order."""
-    return "".join(line + "\n" for family in families for line in _lines(family)).encode()
+def written(metrics: Iterable[Metric]) -> bytes:
+    """The text of all metrics, in their order."""
+    return "".join(line + "\n" for metric in metrics for line in _lines(metric)).encode()
 
 
-def _lines(family: Family) -> Iterator[str]:
-    yield f"# HELP {family.name} {_escaped(family.meaning)}"
-    yield f"# TYPE {family.name} {family.kind}"
-    for suffix, labels, value in family.samples:
-        yield f"{family.name}{suffix}{_labels(labels)} {_number(value)}"
+def _lines(metric: Metric) -> Iterator[str]:
+    yield f"# HELP {metric.name} {_escaped(metric.meaning)}"
+    yield f"# TYPE {metric.name} {metric.kind}"
+    for suffix, labels, value in metric.samples:
+        yield f"{metric.name}{suffix}{_labels(labels)} {_number(value)}"
 
 
 def _labels(labels: Labels) -> str:

@@ -16,7 +16,7 @@ from kinpay.database.migrate import migrations
 from kinpay.primitives.tally import Timed
 from kinpay.server import machine
 from kinpay.server.backlog import Numbers
-from kinpay.server.exposition import Family
+from kinpay.server.exposition import Metric
 from kinpay.server.front import RequestTally
 from kinpay.server.house import House
 from kinpay.worker.run import Worker
@@ -39,15 +39,15 @@ BACKLOG: Final[Mapping[str, tuple[str, str]]] = {
 """Column of `backlog.LOOK` → name after `kinpay_backlog_`, meaning. Numbers of rows end at 10 000."""
 
 
-def families(
+def metrics(
     house: House, numbers: Numbers | None, *, worker: Worker | None, schedule: Schedule | None, connections: int | None
-) -> Iterator[Family]:
+) -> Iterator[Metric]:
     """Everything there is to tell. `numbers` None: the database did not answer. `connections`: of HTTP, where it is served."""
     yield from _process()
     if connections is not None:
-        yield Family("kinpay_http_connections", "gauge", "Open HTTP connections.").add(connections)
+        yield Metric("kinpay_http_connections", "gauge", "Open HTTP connections.").add(connections)
         yield from _requests(house.requests)
-        yield Family("kinpay_live_streams", "gauge", "Open streams of notices.").add(house.board.streams)
+        yield Metric("kinpay_live_streams", "gauge", "Open streams of notices.").add(house.board.streams)
         yield from _batches(house.batcher.tally, house.batcher.waiting)
     yield from _calls(house.providers.calls)
     yield from _database(house, numbers)
@@ -57,22 +57,22 @@ def families(
         yield from _errands(schedule)
 
 
-def _process() -> Iterator[Family]:
-    build = Family("kinpay_build_info", "gauge", "Always 1; which program this is.")
+def _process() -> Iterator[Metric]:
+    build = Metric("kinpay_build_info", "gauge", "Always 1; which program this is.")
     yield build.add(1, version=version("kinpay"), python=platform.python_version(), schema=str(len(migrations())))
     began = "When the process began, in seconds since 1970."
-    yield Family("process_start_time_seconds", "gauge", began).add(machine.began_at())
-    yield Family("process_cpu_seconds_total", "counter", "Processor time taken.").add(machine.cpu_seconds())
-    yield Family("process_resident_memory_bytes", "gauge", "Memory in use.").add(machine.resident_bytes())
-    yield Family("process_open_fds", "gauge", "File descriptors in use.").add(machine.open_files())
-    yield Family("process_max_fds", "gauge", "File descriptors that there may be.").add(machine.most_files())
+    yield Metric("process_start_time_seconds", "gauge", began).add(machine.began_at())
+    yield Metric("process_cpu_seconds_total", "counter", "Processor time taken.").add(machine.cpu_seconds())
+    yield Metric("process_resident_memory_bytes", "gauge", "Memory in use.").add(machine.resident_bytes())
+    yield Metric("process_open_fds", "gauge", "File descriptors in use.").add(machine.open_files())
+    yield Metric("process_max_fds", "gauge", "File descriptors that there may be.").add(machine.most_files())
 
 
-def _requests(tally: RequestTally) -> Iterator[Family]:
-    answered = Family(
+def _requests(tally: RequestTally) -> Iterator[Metric]:
+    answered = Metric(
         "kinpay_http_requests_total", "counter", "Requests by method, template of the route, class of the status."
     )
-    took = Family("kinpay_http_request_seconds", "histogram", "How long requests took, by method and template of the route.")
+    took = Metric("kinpay_http_request_seconds", "histogram", "How long requests took, by method and template of the route.")
     for (method, route), seen in sorted(tally.routes.items()):
         for hundreds, count in enumerate(seen.answers):
             if count:
@@ -82,33 +82,33 @@ def _requests(tally: RequestTally) -> Iterator[Family]:
     yield took
 
 
-def _batches(tally: BatchTally, waiting: int) -> Iterator[Family]:
-    decided = Family("kinpay_charges_decided_total", "counter", "Charges decided, by the state they were decided to.")
+def _batches(tally: BatchTally, waiting: int) -> Iterator[Metric]:
+    decided = Metric("kinpay_charges_decided_total", "counter", "Charges decided, by the state they were decided to.")
     for state, count in sorted(tally.decided.items()):
         decided.add(count, state=state)
     yield decided
-    yield Family("kinpay_orders_waiting", "gauge", "Orders waiting for their batch or for their circle.").add(waiting)
-    yield Family("kinpay_batch_size", "histogram", "Orders in a batch.").add_histogram(tally.size)
-    yield Family("kinpay_batch_seconds", "histogram", "How long a batch took.").add_histogram(tally.took)
-    put_off = Family("kinpay_orders_put_off_total", "counter", "Orders put into a later batch, as their circle was busy.")
+    yield Metric("kinpay_orders_waiting", "gauge", "Orders waiting for their batch or for their circle.").add(waiting)
+    yield Metric("kinpay_batch_size", "histogram", "Orders in a batch.").add_histogram(tally.size)
+    yield Metric("kinpay_batch_seconds", "histogram", "How long a batch took.").add_histogram(tally.took)
+    put_off = Metric("kinpay_orders_put_off_total", "counter", "Orders put into a later batch, as their circle was busy.")
     yield put_off.add(tally.put_off)
-    again = Family("kinpay_batches_again_total", "counter", "Batches decided again under locks, after something went wrong.")
+    again = Metric("kinpay_batches_again_total", "counter", "Batches decided again under locks, after something went wrong.")
     yield again.add(tally.again_with_locks)
-    retried = Family(
+    retried = Metric(
         "kinpay_batches_retried_total", "counter", "Batches begun anew, as the database was away or locks crossed."
     )
     yield retried.add(tally.retried)
-    failed = Family("kinpay_orders_failed_total", "counter", "Orders that nothing was decided about; they hear an error.")
+    failed = Metric("kinpay_orders_failed_total", "counter", "Orders that nothing was decided about; they hear an error.")
     yield failed.add(tally.failed)
 
 
-def _calls(calls: Mapping[tuple[str, str], Timed]) -> Iterator[Family]:
-    made = Family(
+def _calls(calls: Mapping[tuple[str, str], Timed]) -> Iterator[Metric]:
+    made = Metric(
         "kinpay_provider_calls_total",
         "counter",
         "Calls by provider, operation, outcome (ok, pending, refused, unknown, not_executed, not_known, misconfigured).",
     )
-    took = Family("kinpay_provider_call_seconds", "histogram", "How long calls took, by provider and operation.")
+    took = Metric("kinpay_provider_call_seconds", "histogram", "How long calls took, by provider and operation.")
     for (provider, operation), timed in sorted(calls.items()):
         for outcome, count in sorted(timed.outcomes.items()):
             made.add(count, provider=provider, operation=operation, outcome=outcome)
@@ -117,29 +117,29 @@ def _calls(calls: Mapping[tuple[str, str], Timed]) -> Iterator[Family]:
     yield took
 
 
-def _database(house: House, numbers: Numbers | None) -> Iterator[Family]:
-    up = Family("kinpay_database_up", "gauge", "Whether the database answered this process within two seconds.")
+def _database(house: House, numbers: Numbers | None) -> Iterator[Metric]:
+    up = Metric("kinpay_database_up", "gauge", "Whether the database answered this process within two seconds.")
     yield up.add(0 if numbers is None else 1)
     pools = [
-        Family("kinpay_database_connections_in_use", "gauge", "Database connections in use, by pool."),
-        Family("kinpay_database_connections_open", "gauge", "Database connections open, by pool."),
-        Family("kinpay_database_connections_max", "gauge", "Database connections that there may be, by pool."),
+        Metric("kinpay_database_connections_in_use", "gauge", "Database connections in use, by pool."),
+        Metric("kinpay_database_connections_open", "gauge", "Database connections open, by pool."),
+        Metric("kinpay_database_connections_max", "gauge", "Database connections that there may be, by pool."),
     ]
     for pool, db in (("common", house.db), ("charges", house.for_charges)):
-        for family, count in zip(pools, db.connections, strict=True):
-            family.add(count, pool=pool)
+        for metric, count in zip(pools, db.connections, strict=True):
+            metric.add(count, pool=pool)
     yield from pools
     if numbers is not None:
         for column, (name, meaning) in BACKLOG.items():
-            yield Family(f"kinpay_backlog_{name}", "gauge", meaning).add(numbers[column])
-        yield Family("kinpay_notices_total", "counter", "Notices made, by all processes.").add(numbers["notices_made"])
+            yield Metric(f"kinpay_backlog_{name}", "gauge", meaning).add(numbers[column])
+        yield Metric("kinpay_notices_total", "counter", "Notices made, by all processes.").add(numbers["notices_made"])
 
 
-def _messages(tally: Mapping[str, Timed]) -> Iterator[Family]:
-    tried = Family(
+def _messages(tally: Mapping[str, Timed]) -> Iterator[Metric]:
+    tried = Metric(
         "kinpay_messages_total", "counter", "Messages of the outbox by topic and outcome (delivered, put_off, given_up)."
     )
-    took = Family("kinpay_message_seconds", "histogram", "How long a delivery took, by topic.")
+    took = Metric("kinpay_message_seconds", "histogram", "How long a delivery took, by topic.")
     for topic, timed in sorted(tally.items()):
         for outcome, count in sorted(timed.outcomes.items()):
             tried.add(count, topic=topic, outcome=outcome)
@@ -148,12 +148,12 @@ def _messages(tally: Mapping[str, Timed]) -> Iterator[Family]:
     yield took
 
 
-def _errands(schedule: Schedule) -> Iterator[Family]:
-    every = Family("kinpay_errand_interval_seconds", "gauge", "How often an errand is due.")
-    runs = Family("kinpay_errand_runs_total", "counter", "How often this process began an errand.")
-    failures = Family("kinpay_errand_failures_total", "counter", "How often an errand failed here.")
-    seconds = Family("kinpay_errand_seconds_total", "counter", "Time that an errand took here, together.")
-    last = Family(
+def _errands(schedule: Schedule) -> Iterator[Metric]:
+    every = Metric("kinpay_errand_interval_seconds", "gauge", "How often an errand is due.")
+    runs = Metric("kinpay_errand_runs_total", "counter", "How often this process began an errand.")
+    failures = Metric("kinpay_errand_failures_total", "counter", "How often an errand failed here.")
+    seconds = Metric("kinpay_errand_seconds_total", "counter", "Time that an errand took here, together.")
+    last = Metric(
         "kinpay_errand_last_success_timestamp_seconds", "gauge", "When an errand last ran through here; before that, the start."
     )
     for errand in schedule.errands:

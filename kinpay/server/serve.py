@@ -24,7 +24,7 @@ from kinpay.server.embedded import find_database
 from kinpay.server.exposition import written
 from kinpay.server.house import House, open_house
 from kinpay.server.live import CHANNEL
-from kinpay.server.metrics import families
+from kinpay.server.metrics import metrics
 from kinpay.server.metrics_port import MetricsPort
 from kinpay.server.punctual import Punctual
 from kinpay.server.settings import Settings, SettingsWrong
@@ -88,7 +88,7 @@ async def _telling(house: House, background: Background, serving: _Server | None
         connections = None if serving is None else len(serving.server_state.connections)
         numbers = await backlog.read()
         worker, schedule = background.worker, background.schedule
-        return written(families(house, numbers, worker=worker, schedule=schedule, connections=connections))
+        return written(metrics(house, numbers, worker=worker, schedule=schedule, connections=connections))
 
     server = _Server(MetricsPort(text, token=house.settings.metrics_token))
     with _bound(*place) as listening:

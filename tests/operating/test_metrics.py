@@ -1,4 +1,4 @@
-"""`/metrics` says what happened, in Prometheus' own format, to whoever may ask, and at the same cost whatever was done before."""
+"""`/metrics` says what happened, in Prometheus' own format, to whoever may ask, and at the same cost for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kinpay.primitives.server_keys import ServerKeys
 from kinpay.primitives.tally import Histogram
 from kinpay.providers.contract import Misconfigured, NotExecuted, NotKnown, UnknownOutcome
 from kinpay.server.backlog import AT_MOST, BY_INDEX, LOOK, Backlog
-from kinpay.server.exposition import Family, written
+from kinpay.server.exposition import Metric, written
 from kinpay.server.front import RequestTally
 from kinpay.server.metrics_port import MetricsPort
 from kinpay.server.provider_accounts import Leased, ProviderAccounts
@@ -42,10 +42,10 @@ __all__ = ["home"]
     st.one_of(st.integers(0, 2**50), st.floats(0, 1e12, allow_nan=False)),
 )
 def test_what_is_written_is_read_back_by_prometheus_own_reader(label: str, value: float) -> None:
-    family = Family("kinpay_x", "gauge", 'A \\ "quoted"\nmeaning.').add(value, of=label).add(None, of="nothing")
-    (read,) = text_string_to_metric_families(written([family]).decode())
+    metric = Metric("kinpay_x", "gauge", 'A \\ "quoted"\nmeaning.').add(value, of=label).add(None, of="nothing")
+    (read,) = text_string_to_metric_families(written([metric]).decode())
     assert [(sample.labels, sample.value) for sample in read.samples] == [({"of": label}, value)]
-    assert read.documentation == family.meaning
+    assert read.documentation == metric.meaning
 
 
 @given(st.lists(st.floats(0, 20, allow_nan=False), max_size=50))
@@ -53,7 +53,7 @@ def test_a_histogram_counts_every_value_once(values: list[float]) -> None:
     seen = Histogram()
     for value in values:
         seen.add(value)
-    (read,) = text_string_to_metric_families(written([Family("x", "histogram", "X.").add_histogram(seen, of="a")]).decode())
+    (read,) = text_string_to_metric_families(written([Metric("x", "histogram", "X.").add_histogram(seen, of="a")]).decode())
     buckets = {float(sample.labels["le"]): sample.value for sample in read.samples if sample.name == "x_bucket"}
     assert buckets == {bound: sum(value <= bound for value in values) for bound in (*seen.bounds, math.inf)}
     assert [sample.value for sample in read.samples if sample.name == "x_count"] == [len(values)]
