@@ -74,11 +74,14 @@ def _room(about: Record | Mapping[str, Any], settings: Settings) -> Found:
     return ok("connections", says)
 
 
+VERSION = Sql("SELECT max(version) FROM schema_migration")
+
+
 async def look_at_schema(conn: Any) -> Found:
     """Whether the schema is this program's."""
     own = len(migrations())
     try:
-        version = await conn.fetchval("SELECT max(version) FROM schema_migration")
+        version = await VERSION.value(conn)
         fit = await is_fit(conn)
     except asyncpg.UndefinedTableError:
         return wrong("schema", "the database is empty", "run `kinpay migrate`")
