@@ -91,9 +91,10 @@ CURRENCY_UNBALANCED = Sql("""
 """)
 POSTING_FITS = Sql("""
     SELECT replace(p.entry_id::text, '-', '') || '/' || replace(p.account_id::text, '-', '') AS id,
-           'is not in the currency of its account, or not in the circle of its entry' AS detail
+           'is not in the currency of its account, or not in the circle or at the moment of its entry' AS detail
     FROM posting p LEFT JOIN ledger_account a ON a.id = p.account_id LEFT JOIN entry e ON e.id = p.entry_id
     WHERE a.currency IS DISTINCT FROM p.currency OR e.circle_id IS DISTINCT FROM p.circle_id OR p.amount_minor = 0
+       OR e.at IS DISTINCT FROM p.at
 """)
 ACCOUNT_IS_NAMED = Sql("""
     SELECT replace(id::text, '-', '') AS id, 'its id is not made from kind, owner and currency' AS detail
@@ -152,6 +153,19 @@ REFUND_IS_BOOKED = Sql("""
         OR count(*) FILTER (WHERE e.kind = 'adjustment')
            <> CASE WHEN r.state = 'failed' THEN count(*) FILTER (WHERE e.kind = 'refund') ELSE 0 END
 """)
+SETTLED = Sql("""
+    SELECT replace(s.merchant_id::text, '-', '') || '/' || s.day || '/' || s.currency AS id,
+           'says ' || s.captured_minor || ' less ' || s.refunded_minor || '; the ledger ' || l.captured_minor || ' less '
+           || l.refunded_minor AS detail
+    FROM settlement_day s
+    JOIN ledger_account a ON a.kind = 'merchant' AND a.owner_id = s.merchant_id AND a.currency = s.currency
+    CROSS JOIN LATERAL (
+        SELECT coalesce(-sum(p.amount_minor) FILTER (WHERE e.kind = 'capture'), 0) AS captured_minor,
+               coalesce(sum(p.amount_minor) FILTER (WHERE e.kind <> 'capture'), 0) AS refunded_minor
+        FROM posting p JOIN entry e ON e.id = p.entry_id
+        WHERE p.account_id = a.id AND p.at >= s.starts AND p.at < s.ends) l
+    WHERE (l.captured_minor, l.refunded_minor) IS DISTINCT FROM (s.captured_minor, s.refunded_minor)
+""")
 ONE_CURRENCY = Sql("""
     SELECT replace(c.id::text, '-', '') || '/' || replace(d.id::text, '-', '') AS id,
            'charge in ' || c.currency || ', debit in ' || d.currency || ', agreement in ' || a.currency AS detail
@@ -188,6 +202,7 @@ RULES: Final = (
     Rule(_BALANCED, "debit", DEBIT_IS_BOOKED),
     Rule(_BALANCED, "charge", CAPTURE_IS_BOOKED),
     Rule(_BALANCED, "refund", REFUND_IS_BOOKED),
+    Rule("I4 projection", "settlement_day", SETTLED),
     Rule(_MONEY, "charge, debit, refund, entry", ONE_CURRENCY),
     Rule(_MONEY, "charge, debit, refund", POSITIVE),
 )

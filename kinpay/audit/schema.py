@@ -23,14 +23,18 @@ UNIQUE_KEYS: Final = (
     ("provider_account", "operator_id,provider,account"), ("refund", "id,circle_id"), ("registration", "id"),
     ("request_key", "principal_id,operation,key"), ("request_nonce", "signer_id,nonce"), ("rolled_day", "circle_id,day"),
     ("scan", "code_id"), ("settlement_rule", "mandate_id,version"), ("statement_month", "circle_id,month"),
+    ("settlement_day", "merchant_id,day,currency"), ("settlement_paid", "merchant_id,day,currency"),
     ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
     ("usage", "counter_id,window_start"),
+    ("api_key", "id"), ("api_key", "prefix"), ("webhook_event", "outbox_id"), ("webhook_delivery", "event_id,endpoint_id"),
+    ("webhook_attempt", "delivery_id,number"),
 )  # fmt: skip
 """Table, columns. The partial one, of open mandates, is among them."""
 
 APPEND_ONLY: Final = (
     "audit_event", "burnt_code", "charge_debit", "checkpoint", "checkpoint_lane", "circle_zone", "entry", "mandate_version",
-    "pool_version", "posting", "settlement_rule", "statement_month",
+    "pool_version", "posting", "settlement_rule", "statement_month", "settlement_day",
+    "settlement_paid",
 )  # fmt: skip
 
 INDEXES = Sql("""

@@ -18,6 +18,25 @@ async def may_see(conn: Connection, charge: Charge, person_id: str) -> bool:
     return bool(roles & {"payer", "approver", "viewer"})
 
 
+# Each merchant's newest by its own index; a key of the operator merges those of its merchants.
+MERCHANTS_PAGE = Sql(f"""
+    SELECT c.* FROM merchant m CROSS JOIN LATERAL (
+        SELECT {CHARGE_COLUMNS} FROM charge
+        WHERE merchant_id = m.id AND (:after::uuid IS NULL OR id < :after) ORDER BY id DESC LIMIT :limit
+    ) c
+    WHERE m.operator_id = :operator_id AND (:merchant_id::uuid IS NULL OR m.id = :merchant_id)
+    ORDER BY c.id DESC LIMIT :limit
+""")
+
+
+async def charges_of_merchant(
+    conn: Connection, operator_id: str, *, merchant_id: str | None, after: str | None, limit: int
+) -> list[Charge]:
+    """A page of the charges of one of the operator's merchants (None: of all of them), newest first."""
+    rows = await MERCHANTS_PAGE.rows(conn, operator_id=operator_id, merchant_id=merchant_id, after=after, limit=limit)
+    return [charge_of(row) for row in rows]
+
+
 PAGE = Sql(f"""
     SELECT {CHARGE_COLUMNS} FROM charge
     WHERE circle_id = :circle_id AND (:spender_id::uuid IS NULL OR spender_id = :spender_id)

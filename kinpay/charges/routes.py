@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from kinpay.charges.answer import status_of, told
-from kinpay.charges.history import charges_of_circle, may_see
+from kinpay.charges.history import charges_of_circle, charges_of_merchant, may_see
 from kinpay.charges.reconcile import commit_retry
 from kinpay.charges.refund import refund_charge, send_refund
 from kinpay.charges.request import Charge
@@ -19,7 +19,7 @@ from kinpay.charges.void import ask_void, stop_debit
 from kinpay.database.idempotency import Answer, RequestKey, once
 from kinpay.database.pool import Database
 from kinpay.database.sql import Connection
-from kinpay.primitives.actor import Actor, ActorKind, actor_of, person_of, terminal_of
+from kinpay.primitives.actor import Actor, ActorKind, Scope, asker_of, key_of, person_of, terminal_of
 from kinpay.primitives.errors import Forbidden, NotFound
 from kinpay.primitives.fields import Amount, Closed, Id, read_key
 from kinpay.primitives.server_keys import ServerKeys
@@ -158,8 +158,8 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
 
     @routes.post("/charges/{charge_id}/refunds", responses=_TOLD, status_code=201)
     async def post_refund(charge_id: Id, body: RefundBody, request: Request, key: Key = None) -> Response:
-        """The terminal that made the charge, or staff, gives money back to where it came from."""
-        actor = actor_of(request.state)
+        """The terminal that made the charge, staff, or the merchant's back office gives money back to where it came from."""
+        actor = asker_of(request.state, Scope.CHARGES_REFUND)
 
         async def effect(conn: Connection) -> Answer:
             await _refundable_by(conn, charge_id, actor)
@@ -190,8 +190,8 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
 
     @routes.get("/charges/{charge_id}", response_model=ChargeTold, response_model_exclude_none=True)
     async def get_charge(charge_id: Id, request: Request) -> Response:
-        """One charge, to the terminal that made it, to its spender and to the payers, approvers and viewers of its circle."""
-        response = await present(charge_id, actor_of(request.state))
+        """One charge: to its terminal and its merchant as a till sees it; to the people of its circle; to staff."""
+        response = await present(charge_id, asker_of(request.state, Scope.CHARGES_READ))
         response.status_code = 200
         return response
 
@@ -205,6 +205,26 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
             charges = await charges_of_circle(conn, circle_id, actor.id, after=after, limit=limit)
         page = {
             "charges": [told(charge, to_circle=True) for charge in charges],
+            "after": charges[-1].id if len(charges) == limit else None,
+        }
+        return Response(msgspec.json.encode(page), media_type="application/json")
+
+    @routes.get("/charges", response_model=ChargesTold, response_model_exclude_none=True)
+    async def get_merchant_charges(
+        request: Request,
+        merchant_id: Id | None = None,
+        after: Id | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    ) -> Response:
+        """The charges of an API key's merchant (of all its operator's, or of the one that is named), as a till sees them."""
+        actor = key_of(request.state, Scope.CHARGES_READ)
+        if actor.merchant_id is not None and merchant_id not in (None, actor.merchant_id):
+            raise NotFound()
+        async with db.connection() as conn:
+            of = merchant_id or actor.merchant_id
+            charges = await charges_of_merchant(conn, actor.operator_id, merchant_id=of, after=after, limit=limit)
+        page = {
+            "charges": [told(charge, to_circle=False) for charge in charges],
             "after": charges[-1].id if len(charges) == limit else None,
         }
         return Response(msgspec.json.encode(page), media_type="application/json")
@@ -226,9 +246,19 @@ async def _made_by(conn: Connection, charge_id: str, terminal: Actor) -> Charge:
     return charge
 
 
+async def _made_at(conn: Connection, charge_id: str, key: Actor) -> Charge:
+    charge = await _find(conn, charge_id)
+    if not key.acts_for(operator_id=charge.operator_id, merchant_id=charge.merchant_id):
+        raise NotFound()
+    return charge
+
+
 async def _refundable_by(conn: Connection, charge_id: str, actor: Actor) -> None:
     if actor.kind is ActorKind.TERMINAL:
         await _made_by(conn, charge_id, actor)
+        return
+    if actor.kind is ActorKind.API_KEY:
+        await _made_at(conn, charge_id, actor)
         return
     charge = await _find(conn, charge_id)
     if not actor.staff_roles & {"owner", "support"} or charge.operator_id != actor.operator_id:
@@ -238,6 +268,8 @@ async def _refundable_by(conn: Connection, charge_id: str, actor: Actor) -> None
 async def _seen_by(conn: Connection, charge_id: str, actor: Actor) -> Charge:
     if actor.kind is ActorKind.TERMINAL:
         return await _made_by(conn, charge_id, actor)
+    if actor.kind is ActorKind.API_KEY:
+        return await _made_at(conn, charge_id, actor)
     charge = await _find(conn, charge_id)
     if actor.staff_roles & {"owner", "support"} and charge.operator_id == actor.operator_id:
         return charge

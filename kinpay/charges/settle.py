@@ -210,9 +210,11 @@ async def _failed(
 async def _owe_day(
     conn: Connection, circle: LockedCircle, charges: Sequence[Charge], debit: Debit, failure: Failure, *, now: datetime
 ) -> None:
-    """A whole day is owed; the payer is told once."""
+    """A whole day is owed; the payer is told once, the merchants of each charge."""
     owed = [charge for charge in charges if charge.state is ChargeState.SUBMITTED]
     retries = [await _owe(conn, circle, charge, debit, failure, now=now) for charge in owed]
+    for charge in owed:
+        await enqueue(conn, "charge.owed", lane=circle.id, subject_id=charge.id, body={"daily": True}, now=now)
     if retries:
         more = {"retry_at": min(retries).isoformat(), "cause": failure.cause.value}
         await tell_of_day(conn, circle, debit, "daily_owed", count=len(owed), now=now, **more)

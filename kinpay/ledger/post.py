@@ -18,8 +18,8 @@ WRITE_ENTRY = Sql("""
     VALUES (:id, :circle_id, :kind, :charge_id, :debit_id, :refund_id, :now)
 """)
 WRITE_POSTINGS = Sql("""
-    INSERT INTO posting (entry_id, account_id, circle_id, currency, amount_minor)
-    SELECT :id, account_id, :circle_id, currency, amount_minor
+    INSERT INTO posting (entry_id, account_id, circle_id, currency, amount_minor, at)
+    SELECT :id, account_id, :circle_id, currency, amount_minor, :now
     FROM unnest(:accounts::uuid[], :currencies::text[], :amounts::bigint[]) AS p (account_id, currency, amount_minor)
 """)
 
@@ -52,6 +52,7 @@ async def post(conn: Connection, entry: Entry, *, now: datetime) -> Event:
         accounts=[account.id for account in accounts],
         currencies=currencies,
         amounts=[posting.minor for posting in entry.postings],
+        now=now,
     )
     lines = [[posting.account.id, posting.minor, posting.account.currency] for posting in entry.postings]
     return Event(

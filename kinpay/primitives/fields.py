@@ -17,6 +17,7 @@ _FORBIDDEN: Final = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 _BIDI: Final = frozenset("\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\ufeff")
 _ACCOUNT = re.compile(r"(?=.{3,64}$)[^\s@/\\]+(@[^\s@/\\]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _KEY = re.compile(r"^[\x21\x23-\x7e]{1,255}$")
 
 
@@ -67,6 +68,13 @@ def _day_text(text: str) -> str:
     return text
 
 
+def _moment_text(value: object) -> object:
+    """Lets an RFC 3339 date and time with its offset through as it is written, and nothing else that could be read as one."""
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError("not a date and time with an offset")
+    return value
+
+
 def _known_currency(code: str) -> str:
     if code not in EXPONENTS:
         raise ValueError("unknown currency")
@@ -97,6 +105,8 @@ Day = Annotated[date, Field(strict=False), BeforeValidator(_calendar_date)]
 """A calendar date, `YYYY-MM-DD`."""
 
 
+Moment = Annotated[datetime, Field(strict=False, examples=["2026-03-02T12:00:00Z"]), BeforeValidator(_moment_text)]
+"""A date and time with its offset, RFC 3339."""
 DayText = Annotated[str, AfterValidator(_day_text), Field(examples=["2026-03-02"])]
 """A calendar date, `YYYY-MM-DD`, kept as it is written: so that it sorts, hashes and is shown as one text."""
 ItemCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$", examples=["tobacco"])]

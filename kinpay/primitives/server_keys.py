@@ -35,6 +35,10 @@ def derive(root: bytes, purpose: str, size: int = 32) -> bytes:
     return HKDF(SHA256(), size, salt=b"kinpay", info=purpose.encode()).derive(root)
 
 
+def _framed(parts: Sequence[bytes]) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerKeys:
     """`roots`: 32 random bytes each; the first makes, all are accepted."""
@@ -58,8 +62,12 @@ class ServerKeys:
 
     def mac(self, purpose: str, *parts: bytes) -> bytes:
         """HMAC-SHA256 over length-prefixed `parts`: for peppered hashes of codes, PINs and fingerprints."""
-        message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-        return hmac.new(self.key(purpose), message, hashlib.sha256).digest()
+        return hmac.new(self.key(purpose), _framed(parts), hashlib.sha256).digest()
+
+    def macs(self, purpose: str, *parts: bytes) -> tuple[bytes, ...]:
+        """`mac` under the current key and under those of older roots: for what is kept longer than a root."""
+        message = _framed(parts)
+        return tuple(hmac.new(key, message, hashlib.sha256).digest() for key in self.all_keys(purpose))
 
     def seal(self, plain: bytes, *, purpose: str, bound_to: str) -> bytes:
         """Encrypts for a database column; `bound_to` (a row's id) keeps a value from being moved to another row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from fastapi import APIRouter
@@ -29,6 +29,8 @@ from kinpay.mandates.spender_binding import BIND_TOPIC, BOUND_TOPIC, UNBIND_TOPI
 from kinpay.notifications.deliver import tasks as notice_tasks
 from kinpay.notifications.routes import router as notice_routes
 from kinpay.people import code
+from kinpay.people.api_key import authenticate_api_key
+from kinpay.people.api_key_routes import router as api_key_routes
 from kinpay.people.channel import CodeNotSent, send_code
 from kinpay.people.prune import prune
 from kinpay.people.routes import router as people_routes
@@ -46,6 +48,8 @@ from kinpay.server.app import HotRoute, Parts, build
 from kinpay.server.asgi import App
 from kinpay.server.auth import Checks
 from kinpay.server.house import House
+from kinpay.settlements.close import close_settlements
+from kinpay.settlements.routes import router as settlement_routes
 from kinpay.statements.close import close_months
 from kinpay.statements.roll import roll_days
 from kinpay.statements.routes import router as statement_routes
@@ -53,6 +57,10 @@ from kinpay.terminals.authenticate import SignedRequest, authenticate_terminal, 
 from kinpay.terminals.routes import router as terminal_routes
 from kinpay.terminals.session import prune_sessions
 from kinpay.terminals.signature import RequestParts
+from kinpay.webhooks.announce import tasks as webhook_tasks
+from kinpay.webhooks.routes import router as webhook_routes
+from kinpay.webhooks.secret import seal_anew
+from kinpay.webhooks.store import forget_events
 from kinpay.worker.schedule import Errand
 from kinpay.worker.tasks import Message, Task, Tasks
 
@@ -60,6 +68,7 @@ log = logging.getLogger(__name__)
 
 AGREEMENTS_AT_ONCE = 50
 KEYS_KEPT = timedelta(hours=1)
+EVENTS_KEPT = timedelta(days=30)
 
 
 def application(house: House) -> App:
@@ -71,11 +80,14 @@ def application(house: House) -> App:
     async def terminal(parts: RequestParts) -> Actor | None:
         return await authenticate_terminal(house.db, parts, sessions=house.sessions)
 
+    async def api_key(token: str) -> Actor | None:
+        return await authenticate_api_key(house.db, house.keys, token)
+
     operation, schemas = described()
     return build(
         Parts(
             routers=routers(house),
-            checks=Checks(person=person, terminal=terminal),
+            checks=Checks(person=person, terminal=terminal, api_key=api_key),
             hot={("POST", hot.PATH): HotRoute(_charge_endpoint(house), operation, schemas)},
             unparsed=callbacks.is_callback,
             https=house.public_url.startswith("https:"),
@@ -94,6 +106,7 @@ def routers(house: House) -> Sequence[APIRouter]:
     return [
         health.router(db),
         people_routes(db, keys=keys),
+        api_key_routes(db, keys=keys),
         terminal_routes(db, keys=keys, codes=codes, public_url=house.public_url, finished=command_finished),
         mandate_routes(db, keys=keys, codes=codes, providers=house.providers, public_url=house.public_url),
         registration_routes(
@@ -102,9 +115,11 @@ def routers(house: House) -> Sequence[APIRouter]:
         charge_routes(db, keys=keys, adapters=house.providers),
         day_routes(db),
         reconciliation_routes(db),
+        settlement_routes(db),
         callbacks.router(house.callbacks),
         statement_routes(db),
         notice_routes(db),
+        webhook_routes(db, keys=keys, outbound=house.outbound),
         live.router(db, board=house.board, signed_in=person),
     ]
 
@@ -152,7 +167,7 @@ def tasks(house: House) -> Tasks:
         await unbind_spender_at_provider(db, providers, message.subject_id, message.body["spender_id"])
 
     every: dict[str, Task] = {
-        **notice_tasks(db),
+        **_both(notice_tasks(db), webhook_tasks(db)),
         code.TOPIC: send,
         KEY_TASK: destroy,
         ACTIVE_TOPIC: carry,
@@ -163,6 +178,21 @@ def tasks(house: House) -> Tasks:
         UNBIND_TOPIC: unbind,
     }
     return every
+
+
+def _both(people: Mapping[str, Task], machines: Mapping[str, Task]) -> dict[str, Task]:
+    """What is told to people and to merchants' machines alike: one that goes wrong does not keep the other from it."""
+
+    def one(topic: str) -> Task:
+        async def tell(message: Message) -> None:
+            try:
+                await machines[topic](message)
+            finally:
+                await people[topic](message)
+
+        return tell
+
+    return {**people, **{topic: one(topic) for topic in machines}}
 
 
 def errands(house: House) -> Sequence[Errand]:
@@ -189,6 +219,10 @@ def errands(house: House) -> Sequence[Errand]:
         async with db.transaction() as conn:
             await forget_trails(conn)
 
+    async def seal_secrets() -> None:
+        if count := await seal_anew(db, house.keys):
+            log.info("webhook secrets sealed anew", extra={"count": count})
+
     async def checkpoint() -> None:
         async with db.transaction() as conn:
             await make_checkpoint(conn, house.keys, await database_now(conn))
@@ -208,9 +242,12 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
         Errand(name="reconcile providers' days", every_s=600, run=lambda: reconcile_due(db, providers)),
+        Errand(name="close merchants' days", every_s=60, run=lambda: close_settlements(db)),
         Errand(name="sum up days", every_s=60, run=lambda: roll_days(db)),
         Errand(name="close months", every_s=300, run=lambda: close_months(db)),
         Errand(name="forget old uses", every_s=3600, run=trails),
         Errand(name="wrap keys anew", every_s=21600, run=wrap_anew),
+        Errand(name="seal webhook secrets anew", every_s=21600, run=seal_secrets),
+        Errand(name="forget webhook events", every_s=600, run=lambda: forget_events(db, kept=EVENTS_KEPT)),
         Errand(name="destroy stray keys", every_s=3600, run=stray_keys),
     ]

@@ -1,4 +1,4 @@
-"""Who is asking: a person by their session's token, a terminal by its signature on this very request.
+"""Who is asking: a person by their session's token, a back office by its API key, a terminal by its signature on this request.
 
 What they may do is not decided here; every route asks `primitives/actor.py` and is refused when nobody is noted.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from kinpay.people.api_key import TOKEN_START
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import Unauthenticated
 from kinpay.server.asgi import App, Receive, Scope, Send, header, state
@@ -15,6 +16,8 @@ from kinpay.terminals.signature import RequestParts
 
 PersonCheck = Callable[[str], Awaitable[Actor | None]]
 """A session token's holder; None for nobody."""
+KeyCheck = Callable[[str], Awaitable[Actor | None]]
+"""An API key's token; None for one that is not, or no longer."""
 TerminalCheck = Callable[[RequestParts], Awaitable[Actor | None]]
 """The signer; None for one that cannot be known yet. Raises: Unauthenticated and its kin."""
 
@@ -27,12 +30,18 @@ class SignedTwice(Unauthenticated):
     code = "ambiguous-credentials"
 
 
+async def no_key(_: str) -> Actor | None:
+    """Where there are no API keys."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Checks:
     """How each kind of asker is known."""
 
     person: PersonCheck
     terminal: TerminalCheck
+    api_key: KeyCheck = no_key
 
 
 class Authentication:
@@ -62,7 +71,8 @@ async def find_actor(scope: Scope, checks: Checks) -> Actor | None:
         raise SignedTwice()
     if bearer is None:
         return await checks.terminal(parts_of(scope))
-    actor = await checks.person(token_of(bearer))
+    token = token_of(bearer)
+    actor = await (checks.api_key(token) if token.startswith(TOKEN_START) else checks.person(token))
     if actor is None:
         raise Unauthenticated()
     return actor

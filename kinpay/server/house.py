@@ -20,6 +20,8 @@ from kinpay.server.secret_file import read_keys
 from kinpay.server.settings import Settings, open_channel
 from kinpay.terminals.codes import Codes
 from kinpay.terminals.session import TerminalSessions
+from kinpay.webhooks.address import Rules
+from kinpay.webhooks.outbound import Outbound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class House:
     board: NoticeBoard
     requests: RequestTally
     channel: Channel | None
+    outbound: Outbound
 
 
 @asynccontextmanager
@@ -61,6 +64,8 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
         stack.push_async_callback(hot.close)
         providers = ProviderAccounts(db, keys, timeout_s=settings.provider_timeout_s)
         stack.push_async_callback(providers.close)
+        outbound = Outbound(Rules(http=settings.webhook_http, networks=settings.webhook_networks))
+        stack.push_async_callback(outbound.close)
         batcher = Batcher(hot)
         stack.push_async_callback(batcher.close)
         yield House(
@@ -78,6 +83,7 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             board=NoticeBoard(),
             requests=RequestTally(),
             channel=_channel(settings),
+            outbound=outbound,
         )
 
 

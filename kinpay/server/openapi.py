@@ -9,6 +9,8 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from kinpay.primitives.actor import Scope
+
 Hot = Mapping[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """(method, path) → (operation, component schemas)."""
 
@@ -42,6 +44,11 @@ _ANSWER: Final = {
 }
 _SCHEMES: Final = {
     "person": {"type": "http", "scheme": "bearer", "description": "The token of a person's session."},
+    "api_key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, `kp_live_…`; named beside it is the scope that it needs for the operation.",
+    },
     "terminal": {
         "type": "apiKey",
         "in": "header",
@@ -75,6 +82,17 @@ _BY_BOTH: Final = frozenset(
         "POST /v1/scans/{scan_id}/business-type",
     }
 )
+_BY_KEYS: Final[Mapping[str, Scope]] = {
+    "GET /v1/charges": Scope.CHARGES_READ,
+    "GET /v1/merchants/{merchant_id}/settlements": Scope.SETTLEMENTS_READ,
+    "GET /v1/merchants/{merchant_id}/settlements/{day}/lines": Scope.SETTLEMENTS_READ,
+    "GET /v1/merchants/{merchant_id}/settlements/{day}/lines.csv": Scope.SETTLEMENTS_READ,
+    "GET /v1/charges/{charge_id}": Scope.CHARGES_READ,
+    "POST /v1/charges/{charge_id}/refunds": Scope.CHARGES_REFUND,
+    "GET /v1/terminals": Scope.TERMINALS_READ,
+}
+"""By API keys with that scope; whatever is below `/v1/webhook-` too, with `webhooks:manage`."""
+_BY_KEYS_ALONE: Final = frozenset({"GET /v1/charges"})
 _KEYED: Final = frozenset(
     {
         "POST /v1/charges/{charge_id}/capture",
@@ -148,10 +166,15 @@ def _tell_problems(operation: dict[str, Any]) -> None:
 def _askers(name: str) -> list[dict[str, list[str]]]:
     if name in _OPEN:
         return []
+    path = name.partition(" ")[2]
+    scope = Scope.WEBHOOKS_MANAGE if path.startswith("/v1/webhook-") else _BY_KEYS.get(name)
+    by_key: list[dict[str, list[str]]] = [] if scope is None else [{"api_key": [scope.value]}]
+    if name in _BY_KEYS_ALONE:
+        return by_key
     if name in _BY_BOTH:
-        return [{"person": []}, {"terminal": []}]
-    by_terminal = name in _BY_TERMINALS or name.partition(" ")[2].startswith("/v1/terminal/")
-    return [{"terminal" if by_terminal else "person": []}]
+        return [{"person": []}, {"terminal": []}, *by_key]
+    by_terminal = name in _BY_TERMINALS or path.startswith("/v1/terminal/")
+    return [{"terminal" if by_terminal else "person": []}, *by_key]
 
 
 def _without_key(operation: Mapping[str, Any]) -> list[Any]:

@@ -28,6 +28,7 @@ from kinpay.server.metrics import metrics
 from kinpay.server.metrics_port import MetricsPort
 from kinpay.server.punctual import Punctual
 from kinpay.server.settings import Settings, SettingsWrong
+from kinpay.webhooks.send import WAKE_CHANNEL, Sender
 from kinpay.worker.listen import Listener
 from kinpay.worker.run import Worker
 from kinpay.worker.schedule import Schedule
@@ -149,23 +150,28 @@ class Background:
         self._listener.on(CHANNEL, house.board.heard)
         self.worker = Worker(house.db, tasks(house)) if work else None
         self.schedule = Schedule(house.db, errands(house)) if work else None
+        self._sender = Sender(house.db, house.keys, house.outbound) if work else None
         if self.worker is not None:
             self._listener.on("outbox", self.worker.wake)
+        if self._sender is not None:
+            self._listener.on(WAKE_CHANNEL, self._sender.wake)
 
     async def run(self) -> None:
         """Works until `stop`."""
         async with asyncio.TaskGroup() as group:
             hearing = self._hearing = group.create_task(self._listener.run())
-            working = [group.create_task(part.run()) for part in (self.worker, self.schedule) if part is not None]
+            working = [group.create_task(part.run()) for part in self._parts()]
             if working:
                 await asyncio.wait(working)
                 hearing.cancel()
 
+    def _parts(self) -> list[Worker | Schedule | Sender]:
+        return [part for part in (self.worker, self.schedule, self._sender) if part is not None]
+
     def stop(self) -> None:
         """Begins nothing more; what is under way is finished."""
-        for part in (self.worker, self.schedule):
-            if part is not None:
-                part.stop()
+        for part in self._parts():
+            part.stop()
         if self.worker is None and self._hearing is not None:
             self._hearing.cancel()
 

@@ -19,6 +19,7 @@ from kinpay.people.person import PERSON_LIFE
 from kinpay.primitives.lifecycle import Lifecycle
 from kinpay.registrations.registration import CAPTURE_LIFE, REGISTRATION_LIFE
 from kinpay.terminals.terminal import TERMINAL_LIFE
+from kinpay.webhooks.delivery import DELIVERY_LIFE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,11 @@ LIVES: Final[Sequence[Drawn]] = (
     ),
     Drawn(life=DEBIT, begins=("submitted",), note="Nothing begins `frozen` yet: debits once a day are a later issue."),
     Drawn(life=REFUND, begins=("submitted",)),
+    Drawn(
+        life=DELIVERY_LIFE,
+        begins=("pending",),
+        note="A failed attempt that is not the last leaves it `pending`; when the next one is due is in its row.",
+    ),
 )
 
 

@@ -1,16 +1,10 @@
-"""A month's charges one by one, as a spreadsheet reads them.
-
-A cell that a spreadsheet would take for a formula gets an apostrophe before it: names and references are other people's texts.
-Source: OWASP "CSV injection"; RFC 4180.
-"""
+"""A month's charges one by one, as a spreadsheet reads them."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
-from io import StringIO
 from typing import Final
 
 from kinpay.database.pool import database_now
@@ -18,13 +12,13 @@ from kinpay.database.sql import Connection, Sql
 from kinpay.primitives.clock import zone
 from kinpay.primitives.errors import Invalid
 from kinpay.primitives.money import shown_amount
+from kinpay.primitives.spreadsheet import table
 from kinpay.statements.statement import read_month
 from kinpay.statements.store import CIRCLE, days_of, eras_of, seen_by
 from kinpay.statements.sums import Day, late_between
 
 MOST: Final = 50_000
 """Charges of one file; a circle with more in a month is asked for by its spenders."""
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,16 +156,6 @@ _TEXT: Final = frozenset({"spender", "payer", "merchant", "reference"})
 
 
 def csv_text(lines: Iterable[CsvLine]) -> str:
-    """RFC 4180 with a byte order mark, so that spreadsheets read Chinese names."""
+    """As a spreadsheet reads it."""
     names = [one.name for one in fields(CsvLine)]
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(names)
-    for line in lines:
-        writer.writerow([harmless(getattr(line, name)) if name in _TEXT else getattr(line, name) for name in names])
-    return "\ufeff" + out.getvalue()
-
-
-def harmless(text: str) -> str:
-    """The text, with an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(_FORMULA) else text
+    return table(names, ([getattr(line, name) for name in names] for line in lines), foreign=_TEXT)

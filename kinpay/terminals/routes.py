@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from kinpay.database.pool import Database, database_now
-from kinpay.primitives.actor import ActorKind, actor_of, person_of, staff_of, terminal_of
+from kinpay.primitives.actor import ActorKind, Scope, actor_of, person_of, staff_of, staff_or_key_of, terminal_of
 from kinpay.primitives.fields import Id
 from kinpay.primitives.ids import ID_PATTERN
 from kinpay.primitives.money import Money
@@ -103,10 +103,12 @@ def _staff_routes(routes: APIRouter, rooms: _Rooms) -> None:
     async def list_all(
         request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 50, after: Id | None = None
     ) -> bodies.TerminalList:
-        """The operator's terminals."""
-        asker = staff_of(request.state, *_STAFF, "support")
+        """The operator's terminals; to an API key of one merchant, that merchant's."""
+        asker = staff_or_key_of(request.state, Scope.TERMINALS_READ, *_STAFF, "support")
         async with rooms.db.connection() as conn:
-            found = await store.list_terminals(conn, asker.operator_id, limit=limit + 1, after=after)
+            found = await store.list_terminals(
+                conn, asker.operator_id, merchant_id=asker.merchant_id, limit=limit + 1, after=after
+            )
         more = found[limit - 1].id if len(found) > limit else None
         return bodies.TerminalList(terminals=[_shown(item) for item in found[:limit]], next=more)
 

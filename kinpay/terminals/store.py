@@ -31,13 +31,17 @@ LIST = Sql("""
            t.name, t.kind, t.state, t.hold_s, t.public_key, t.created_at, t.installed_at, t.revoked_at
     FROM terminal t JOIN merchant m ON m.id = t.merchant_id JOIN site s ON s.id = t.site_id
     WHERE t.operator_id = :operator_id AND (:after::uuid IS NULL OR t.id > :after::uuid)
+      AND (:merchant_id::uuid IS NULL OR t.merchant_id = :merchant_id)
     ORDER BY t.id LIMIT :limit
 """)
 
 
-async def list_terminals(conn: Connection, operator_id: str, *, limit: int = 100, after: str | None = None) -> list[Terminal]:
-    """An operator's terminals in the order of their ids, `limit` of them after the id `after`."""
-    return [_terminal(row) for row in await LIST.rows(conn, operator_id=operator_id, after=after, limit=limit)]
+async def list_terminals(
+    conn: Connection, operator_id: str, *, merchant_id: str | None = None, limit: int = 100, after: str | None = None
+) -> list[Terminal]:
+    """An operator's (or one merchant's) terminals in the order of their ids, `limit` of them after the id `after`."""
+    rows = await LIST.rows(conn, operator_id=operator_id, merchant_id=merchant_id, after=after, limit=limit)
+    return [_terminal(row) for row in rows]
 
 
 EXPECT = Sql("""

@@ -56,7 +56,9 @@ async def town(cluster: kinpay_postgres.Cluster, administrator: Any, template: s
     secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     secret.chmod(0o600)
     url = cluster.url(name)
-    environment = server_environment(folder, more={"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12"})
+    more = {"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12", "KINPAY_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    more["KINPAY_WEBHOOK_HTTP"] = "1"
+    environment = server_environment(folder, more=more)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.push_async_callback(administrator.execute, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -20,9 +20,12 @@ STAFF: Final = frozenset({"owner", "installer", "support", "alien_staff", "alien
 PERSONS: Final = MEMBERS | STAFF | {"stranger", "foreigner"}
 OF_OPERATOR: Final = PERSONS - {"foreigner", "alien_staff", "alien_owner"}
 TERMINALS: Final = frozenset({"till", "other_till", "alien_till"})
-EVERYBODY: Final = PERSONS | TERMINALS | {"anonymous"}
+KEYS: Final = frozenset({"key", "office", "other_key", "alien_key"})
+"""API keys: of the family's merchant, of all merchants of its operator, of another merchant there, of another operator."""
+EVERYBODY: Final = PERSONS | TERMINALS | KEYS | {"anonymous"}
 OUTSIDERS: Final = frozenset(
     {"anonymous", "expelled", "stranger", "foreigner", "other_till", "alien_till", "alien_staff", "alien_owner"}
+    | {"other_key", "alien_key"}
 )
 TURNED_AWAY: Final = frozenset({"unauthenticated", "forbidden", "not-found", "signature-invalid", "terminal-session-ended"})
 ALTERED: Final = frozenset({"check-code-altered"})
@@ -269,7 +272,7 @@ TERMINAL_SIDE = [
         {"owner", "installer"},
         lambda f: {"site_id": f["site"], "name": "New", "kind": "till", "hold_s": 60},
     ),
-    _row("GET /v1/terminals", STAFF),
+    _row("GET /v1/terminals", STAFF | KEYS),
     _row("POST /v1/terminals/{terminal_id}/install-code", {"owner", "installer"}, things={"terminal_id": "announced"}),
     _row(
         "POST /v1/terminals/{terminal_id}/revoke",
@@ -280,6 +283,23 @@ TERMINAL_SIDE = [
     ),
     _row("POST /v1/terminals/sessions", TERMINALS, _same({"agreement_key": POINT, "nonce": "A" * 32}), own_key=True, last=90),
     _row("POST /v1/merchants", {"owner", "alien_owner"}, _same({"name": "Bakery", "mcc": "5462"})),
+    _row("GET /v1/merchants/{merchant_id}/settlements", {"owner", "support", "key", "office"}),
+    _row(
+        "GET /v1/merchants/{merchant_id}/settlements/{day}/lines",
+        {"owner", "support", "key", "office"},
+        things={"day": "a_day"},
+    ),
+    _row(
+        "GET /v1/merchants/{merchant_id}/settlements/{day}/lines.csv",
+        {"owner", "support", "key", "office"},
+        things={"day": "a_day"},
+    ),
+    _row(
+        "POST /v1/merchants/{merchant_id}/settlements/{day}/paid",
+        {"owner"},
+        _same({"currency": "CNY", "reference": "transfer 1"}),
+        things={"day": "a_day"},
+    ),
     _row("GET /v1/reconciliation/days", {"owner", "support", "alien_owner"}),
     _row("GET /v1/reconciliation/breaks", {"owner", "support", "alien_owner"}),
     _row(
@@ -389,7 +409,8 @@ CHARGES = [
         coded=True,
         also=ALTERED | {"invalid-request"},
     ),
-    _row("GET /v1/charges/{charge_id}", MEMBERS | {"till", "owner", "support"}),
+    _row("GET /v1/charges/{charge_id}", MEMBERS | {"till", "owner", "support", "key", "office"}),
+    _row("GET /v1/charges", KEYS, query="?limit=5"),
     _row(
         "POST /v1/charges/{charge_id}/capture",
         {"till"},
@@ -399,9 +420,51 @@ CHARGES = [
         last=1,
     ),
     _row("POST /v1/charges/{charge_id}/void", {"till"}, _same({}), things={"charge_id": "spare"}, keyed=True, last=1),
-    _row("POST /v1/charges/{charge_id}/refunds", {"till", "owner", "support"}, _same({"amount_minor": 3}), keyed=True, last=1),
+    _row(
+        "POST /v1/charges/{charge_id}/refunds",
+        {"till", "owner", "support", "key", "office"},
+        _same({"amount_minor": 3}),
+        keyed=True,
+        last=1,
+    ),
     _row("POST /v1/charges/{charge_id}/retry", {"payer"}, _same({}), keyed=True),
     _row("POST /v1/pay-codes", {"spender"}, lambda f: {"circle_id": f["circle"]}),
 ]
 
-ROWS: Final = [*OPEN_TO_ALL, *ONESELF, *CIRCLES, *MANDATES, *REGISTRATIONS, *TERMINAL_SIDE, *CHARGES]
+HOOK: Final = "https://127.0.0.1:1025/hook"
+"""Nobody is there; the town lets it through."""
+OFFICE: Final = frozenset({"owner", "key", "office"})
+BACK_OFFICE = [
+    _row(
+        "POST /v1/api-keys",
+        {"owner"},
+        lambda f: {
+            "name": "Back office",
+            "scopes": ["charges:read", "charges:refund"],
+            "merchant_id": f["merchant"],
+            "expires_at": "2999-01-01T00:00:00Z",
+        },
+    ),
+    _row("GET /v1/api-keys", {"owner", "alien_owner"}),
+    _row("DELETE /v1/api-keys/{api_key_id}", {"owner"}, last=20),
+    _row(
+        "POST /v1/webhook-endpoints",
+        OFFICE,
+        lambda f: {"url": HOOK, "types": ["charge.owed"], "merchant_id": f["merchant"], "description": "Books"},
+    ),
+    _row("GET /v1/webhook-endpoints", KEYS | {"owner", "alien_owner"}),
+    _row(
+        "PATCH /v1/webhook-endpoints/{endpoint_id}",
+        OFFICE,
+        _same({"url": HOOK, "types": ["charge.owed", "charge.voided"], "description": "All", "enabled": True}),
+    ),
+    _row("DELETE /v1/webhook-endpoints/{endpoint_id}", OFFICE, last=85, ends=True),
+    _row("POST /v1/webhook-endpoints/{endpoint_id}/rotate", OFFICE, _same({"overlap_s": 0})),
+    _row("POST /v1/webhook-endpoints/{endpoint_id}/test", OFFICE),
+    _row("GET /v1/webhook-endpoints/{endpoint_id}/deliveries", OFFICE, query="?state=pending&limit=5"),
+    _row("POST /v1/webhook-endpoints/{endpoint_id}/redeliver", OFFICE, _same({"since": "2026-03-02T12:00:00+08:00"})),
+    _row("GET /v1/webhook-deliveries/{delivery_id}", OFFICE),
+    _row("POST /v1/webhook-deliveries/{delivery_id}/redeliver", OFFICE),
+]
+
+ROWS: Final = [*OPEN_TO_ALL, *ONESELF, *CIRCLES, *MANDATES, *REGISTRATIONS, *TERMINAL_SIDE, *CHARGES, *BACK_OFFICE]

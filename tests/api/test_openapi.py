@@ -19,7 +19,7 @@ from kinpay.charges.answer import ChargeAnswer, ReasonAnswer, RefusalAnswer
 from kinpay.charges.hot import SpenderCharge, TerminalCharge, described
 from kinpay.charges.routes import ChargeTold, ReasonTold, RefusalTold
 from tests.api.asking import URL
-from tests.api.matrix import EVERYBODY, PERSONS, ROWS, TERMINALS
+from tests.api.matrix import EVERYBODY, KEYS, PERSONS, ROWS, TERMINALS
 from tests.api.schema import faults, fits, operations
 from tests.api.town import Town
 
@@ -108,13 +108,14 @@ def askers_in_truth() -> dict[str, frozenset[str]]:
     for row in ROWS:
         kinds = {"person"} if row.may & PERSONS else set()
         kinds |= {"terminal"} if row.may & TERMINALS else set()
+        kinds |= {"api_key"} if row.may & KEYS else set()
         open_to_all = not row.may or row.may >= EVERYBODY
         told[row.operation] = told.get(row.operation, frozenset()) | (frozenset() if open_to_all else frozenset(kinds))
     return told
 
 
 async def test_it_says_who_may_ask(document: dict[str, Any]) -> None:
-    """Person, terminal, both or nobody in particular, as the matrix of roles knows it."""
+    """Person, terminal, API key, several or nobody in particular, as the matrix of roles knows it."""
     assert askers(document) == askers_in_truth()
     planted = copy.deepcopy(document)
     planted["paths"]["/v1/me"]["get"]["security"] = [{"person": []}, {"terminal": []}]

@@ -211,6 +211,13 @@ OF_ANOTHER_OPERATOR = [
 ]
 
 
+OF_ANOTHER_MERCHANT = [
+    Mixed(asker="A.key", method="GET", path=lambda _, other: f"/v1/charges?merchant_id={other['merchant']}"),
+    Mixed(asker="A.bakery", method="GET", path=lambda _, other: f"/v1/charges?merchant_id={other['merchant']}"),
+    Mixed(asker="A.office", method="GET", path=lambda _, other: f"/v1/charges?merchant_id={other['merchant']}"),
+]
+
+
 async def mix(town: Town, one: Mixed, others: Sequence[Family]) -> list[str]:
     """What differs between naming somebody else's thing and naming nothing; none of it may work or change anything."""
     standing = Standing(town.db)
@@ -234,7 +241,8 @@ async def test_others_things_cannot_be_named_at_ones_own(town: Town) -> None:
     """A foreign person, agreement, circle, site or cursor in one's own request is as good as none."""
     neighbours = [town.families[name] for name in ("B", "C")]
     found = [wrong for one in MIXED for wrong in await mix(town, one, neighbours)]
-    found += [wrong for one in OF_ANOTHER_OPERATOR for wrong in await mix(town, one, [town.families["C"]])]
+    of_others = [*OF_ANOTHER_OPERATOR, *OF_ANOTHER_MERCHANT]
+    found += [wrong for one in of_others for wrong in await mix(town, one, [town.families["C"]])]
     assert not found, "\n".join(found)
     planted = Mixed(asker="A.payer", method="GET", path=lambda _, other: f"/v1/circles?after={other['circle']}")
     assert len(await mix(town, planted, [Family("all", {"circle": "f" * 32}), Family("none", {"circle": "0" * 32})])) == 1

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from kinpay.cli.demo.world import World
 from kinpay.database.pool import Database
 from kinpay.people.operator import add_staff
 from kinpay.people.person import StaffRole
+from kinpay.primitives.actor import Scope
 from kinpay.primitives.ids import is_id, new_id
 from kinpay.server.house import House
 from tests.api.asking import URL, Anonymous, AsPerson, AsTerminal, Principal
@@ -88,7 +90,20 @@ async def family(world: World, name: str, owner: Player, till: Device, *, site: 
     made.at |= {"merchant": site[0], "site": site[1], "announced": announced["terminal_id"], "till": till.id}
     made.at["provider_account"] = world.provider_account_id
     made.at |= {"operator": world.operator_id, "a_code": "not-found"}
+    await _listen(made, owner)
     return made
+
+
+async def _listen(made: Family, owner: Player) -> None:
+    """An endpoint of the family's merchant where nobody is, a message for it, and a key that nobody has."""
+    hook = {"url": "https://127.0.0.1:1025/hook", "types": ["charge.owed"], "merchant_id": made["merchant"]}
+    endpoint = (await owner.ask("POST", "/v1/webhook-endpoints", hook))["endpoint"]["id"]
+    await owner.ask("POST", f"/v1/webhook-endpoints/{endpoint}/test")
+    listed = await owner.ask("GET", f"/v1/webhook-endpoints/{endpoint}/deliveries")
+    made.at |= {"endpoint": endpoint, "delivery": listed["deliveries"][0]["id"]}
+    made.at["api_key"] = (await owner.ask("POST", "/v1/api-keys", {"name": "Spare", "scopes": ["charges:read"]}))["api_key"][
+        "id"
+    ]
 
 
 async def _join(world: World, made: Family) -> None:
@@ -218,12 +233,23 @@ async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None
     scrap = await Device.install(town.owners[0], merchant_id=site[0], site_id=site[1], name="Scrap")
     found["A.scrap"] = await AsTerminal.of(town.http, json.loads(scrap.terminal.to_json()))
     await town.owners[0].ask("POST", f"/v1/terminals/{scrap.id}/revoke")
+    bakery, _ = await merchant(town.owners[0], name="Bakery", mcc="5462", site="Yard")
+    for name, owner, of in (
+        ("A.key", town.owners[0], town.families["A"]["merchant"]),
+        ("A.office", town.owners[0], None),
+        ("A.bakery", town.owners[0], bakery),
+        ("C.key", town.owners[1], town.families["C"]["merchant"]),
+    ):
+        made = await owner.ask("POST", "/v1/api-keys", {"name": name, "scopes": sorted(Scope), "merchant_id": of})
+        found[name] = AsPerson(town.http, made["token"])
+        # That a key is used is noted once an hour; from here on nothing of it changes.
+        assert (await found[name].ask("GET", "/v1/terminals")).status_code == 200
     town.principals = found
 
 
 async def _break(town: Town, made: Family, owner: Player) -> None:
     """Something that the family's provider tells and we do not know of."""
-    made.at |= {"a_break": new_id(), "owner": owner.id}
+    made.at |= {"a_break": new_id(), "owner": owner.id, "a_day": "2026-03-02"}
     async with town.db.transaction() as conn:
         await conn.execute(
             "INSERT INTO recon_break (id, provider_account_id, day, what, kind, key, found_at)"
@@ -231,6 +257,14 @@ async def _break(town: Town, made: Family, owner: Player) -> None:
             made["a_break"],
             made["provider_account"],
             made["a_break"],
+        )
+        await conn.execute(
+            "INSERT INTO settlement_day (merchant_id, day, currency, starts, ends, captures, captured_minor, refunds,"
+            " refunded_minor, closed_at) VALUES ($1, $2, 'CNY', $3, $4, 0, 0, 0, 0, now()) ON CONFLICT DO NOTHING",
+            made["merchant"],
+            date.fromisoformat(made["a_day"]),
+            datetime(2026, 3, 1, 16, tzinfo=UTC),
+            datetime(2026, 3, 2, 16, tzinfo=UTC),
         )
 
 
@@ -246,6 +280,8 @@ def _relation(asker: str, other: str) -> str:
     if what in ("gone", "scrap"):
         return "expelled"
     same_operator = home == other or {home, other} == {"A", "B"}
+    if what in ("key", "office", "bakery"):
+        return ("other_key" if what == "bakery" else what) if same_operator else "alien_key"
     staff = what in ("owner", "installer", "support")
     if home == other or (staff and same_operator):
         return what

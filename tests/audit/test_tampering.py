@@ -193,7 +193,7 @@ async def test_a_forged_entry_is_named(db: Database) -> None:
             forged,
         )
         await conn.execute(
-            "INSERT INTO posting SELECT $1, account_id, circle_id, currency, amount_minor FROM posting WHERE entry_id ="
+            "INSERT INTO posting SELECT $1, account_id, circle_id, currency, amount_minor, at FROM posting WHERE entry_id ="
             " (SELECT id FROM entry WHERE kind = 'debit' AND id <> $1 LIMIT 1)",
             forged,
         )

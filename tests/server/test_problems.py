@@ -163,4 +163,4 @@ async def test_the_openapi_document_is_3_1_and_tells_of_problems_and_the_hot_rou
         for operation in operations.values():
             assert operation["responses"]["default"]["content"]["application/problem+json"]
             assert "422" not in operation["responses"]
-    assert {"person", "terminal"} == set(document["components"]["securitySchemes"])
+    assert {"person", "api_key", "terminal"} == set(document["components"]["securitySchemes"])

@@ -10,9 +10,10 @@ import pytest
 from kinpay.audit.check import check
 from kinpay.charges.refund import refund_charge
 from kinpay.primitives.errors import WrongState
+from kinpay.primitives.spreadsheet import harmless
 from kinpay.providers.contract import FailureCause
 from kinpay.statements.close import close_month, close_months
-from kinpay.statements.export import CsvLine, csv_text, export_for, harmless
+from kinpay.statements.export import CsvLine, csv_text, export_for
 from kinpay.statements.roll import roll_days
 from kinpay.statements.statement import LateKind, Line, Tally
 from tests.charges.seeds import Family

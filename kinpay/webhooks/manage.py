@@ -1,0 +1,197 @@
+"""What owners and back offices do with endpoints. A key of one merchant reaches that merchant's endpoints, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from kinpay.database import audit
+from kinpay.database.pool import database_now
+from kinpay.database.sql import Connection, Record, Sql
+from kinpay.primitives.actor import Actor
+from kinpay.primitives.errors import Conflict, NotFound, WrongState
+from kinpay.primitives.ids import new_id
+from kinpay.primitives.sealed import Sealed
+from kinpay.primitives.server_keys import ServerKeys
+from kinpay.webhooks.announce import announce_test
+from kinpay.webhooks.endpoint import DisabledReason, Endpoint
+from kinpay.webhooks.secret import add_secret, replace_secret
+
+MAX_ENDPOINTS: Final = 20
+"""Of one merchant, or of the operator as a whole: every event is written once for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEndpoint:
+    """What an endpoint shall be. `merchant_id` None: the asking key's own merchant, or all that the asker acts for."""
+
+    merchant_id: str | None
+    url: str
+    types: Sequence[str]
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What of an endpoint changes; None: stays as it is."""
+
+    url: str | None = None
+    types: Sequence[str] | None = None
+    description: str | None = None
+    enabled: bool | None = None
+
+
+# The operator's row is locked, so that two askers cannot both take the last free place.
+OWNER = Sql("""
+    SELECT (SELECT count(*) FROM webhook_endpoint e
+            WHERE e.operator_id = o.id AND e.merchant_id IS NOT DISTINCT FROM :merchant_id) AS number
+    FROM operator o
+    WHERE o.id = :operator_id
+      AND (:merchant_id::uuid IS NULL OR EXISTS (SELECT 1 FROM merchant m WHERE m.id = :merchant_id AND m.operator_id = o.id))
+    FOR NO KEY UPDATE OF o
+""")
+INSERT = Sql("""
+    INSERT INTO webhook_endpoint (id, operator_id, merchant_id, url, description, types, created_at)
+    VALUES (:id, :operator_id, :merchant_id, :url, :description, :types, :now)
+""")
+
+
+async def make_endpoint(
+    conn: Connection, keys: ServerKeys, *, actor: Actor, wanted: NewEndpoint
+) -> tuple[Endpoint, Sealed[bytes]]:
+    """Makes an endpoint and its secret, which is shown this once. Its address was read and judged by the caller.
+
+    Raises: NotFound for a merchant that is not the asker's; Conflict for one endpoint too many.
+    """
+    merchant_id = wanted.merchant_id or actor.merchant_id
+    if not actor.acts_for(operator_id=actor.operator_id, merchant_id=merchant_id):
+        raise NotFound()
+    number = await OWNER.value(conn, operator_id=actor.operator_id, merchant_id=merchant_id)
+    if number is None:
+        raise NotFound()
+    if number >= MAX_ENDPOINTS:
+        raise Conflict(reason="too_many_endpoints", at_most=MAX_ENDPOINTS)
+    now, endpoint_id = await database_now(conn), new_id()
+    given = {"url": wanted.url, "description": wanted.description, "types": sorted(set(wanted.types))}
+    await INSERT.run(conn, id=endpoint_id, operator_id=actor.operator_id, merchant_id=merchant_id, **given, now=now)
+    secret = await add_secret(conn, keys, endpoint_id, now=now)
+    await _note(conn, "webhook.made", endpoint_id, actor, now=now, merchant=merchant_id)
+    return await find_endpoint(conn, endpoint_id, actor=actor), secret
+
+
+PAGE = Sql("""
+    SELECT id, merchant_id, url, description, types, enabled, disabled_reason, disabled_at, failing_since, created_at
+    FROM webhook_endpoint
+    WHERE operator_id = :operator_id AND (:merchant_id::uuid IS NULL OR merchant_id = :merchant_id)
+      AND (:after::uuid IS NULL OR id < :after) ORDER BY id DESC LIMIT :most
+""")
+
+
+async def endpoints_of(conn: Connection, actor: Actor, *, after: str | None, limit: int) -> list[Endpoint]:
+    """The endpoints within the asker's reach, newest first."""
+    rows = await PAGE.rows(conn, operator_id=actor.operator_id, merchant_id=actor.merchant_id, after=after, most=limit)
+    return [_endpoint(row) for row in rows]
+
+
+# Locked, as what follows depends on it.
+FIND = Sql("""
+    SELECT id, merchant_id, url, description, types, enabled, disabled_reason, disabled_at, failing_since, created_at
+    FROM webhook_endpoint
+    WHERE id = :id AND operator_id = :operator_id AND (:merchant_id::uuid IS NULL OR merchant_id = :merchant_id)
+    FOR NO KEY UPDATE
+""")
+
+
+async def find_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor) -> Endpoint:
+    """An endpoint within the asker's reach, locked to the end of the transaction. Raises: NotFound."""
+    row = await FIND.row(conn, id=endpoint_id, operator_id=actor.operator_id, merchant_id=actor.merchant_id)
+    if row is None:
+        raise NotFound()
+    return _endpoint(row)
+
+
+SEE = Sql("""
+    SELECT 1 FROM webhook_endpoint
+    WHERE id = :id AND operator_id = :operator_id AND (:merchant_id::uuid IS NULL OR merchant_id = :merchant_id)
+""")
+
+
+async def see_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor) -> None:
+    """Raises: NotFound for an endpoint that is not within the asker's reach."""
+    if await SEE.value(conn, id=endpoint_id, operator_id=actor.operator_id, merchant_id=actor.merchant_id) is None:
+        raise NotFound()
+
+
+def _endpoint(row: Record) -> Endpoint:
+    return Endpoint(**row)
+
+
+CHANGE = Sql("""
+    UPDATE webhook_endpoint
+    SET url = :url, types = :types, description = :description, enabled = :enabled, disabled_reason = :disabled_reason,
+        disabled_at = :disabled_at, failing_since = :failing_since
+    WHERE id = :id
+""")
+
+
+async def change_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor, change: Change) -> Endpoint:
+    """Changes an endpoint. Switched on again, it gets what was still to be delivered; what happened meanwhile it does not.
+
+    Raises: NotFound.
+    """
+    before = await find_endpoint(conn, endpoint_id, actor=actor)
+    now = await database_now(conn)
+    enabled = before.enabled if change.enabled is None else change.enabled
+    stays = enabled == before.enabled
+    await CHANGE.run(
+        conn,
+        id=endpoint_id,
+        url=change.url or before.url,
+        types=sorted(set(change.types or before.types)),
+        description=change.description or before.description,
+        enabled=enabled,
+        disabled_reason=before.disabled_reason if stays else (None if enabled else DisabledReason.ASKED.value),
+        disabled_at=before.disabled_at if stays else (None if enabled else now),
+        failing_since=before.failing_since if stays else None,
+    )
+    changed: dict[str, Any] = {"enabled": enabled, "url": change.url is not None, "types": change.types is not None}
+    await _note(conn, "webhook.changed", endpoint_id, actor, now=now, **changed)
+    return await find_endpoint(conn, endpoint_id, actor=actor)
+
+
+DELETE = Sql("DELETE FROM webhook_endpoint WHERE id = :id")
+
+
+async def delete_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor) -> None:
+    """Removes an endpoint with its secrets, its deliveries and their log. Raises: NotFound."""
+    await find_endpoint(conn, endpoint_id, actor=actor)
+    await DELETE.run(conn, id=endpoint_id)
+    await _note(conn, "webhook.removed", endpoint_id, actor, now=await database_now(conn))
+
+
+async def rotate_secret(
+    conn: Connection, keys: ServerKeys, endpoint_id: str, *, actor: Actor, overlap: timedelta
+) -> tuple[Sealed[bytes], datetime]:
+    """Gives an endpoint a new secret; returns it and until when the ones before sign besides.
+
+    Raises: NotFound; TooMany.
+    """
+    await find_endpoint(conn, endpoint_id, actor=actor)
+    now = await database_now(conn)
+    secret = await replace_secret(conn, keys, endpoint_id, overlap=overlap, now=now)
+    await _note(conn, "webhook.rotated", endpoint_id, actor, now=now, overlap_s=int(overlap.total_seconds()))
+    return secret, now + overlap
+
+
+async def send_test(conn: Connection, endpoint_id: str, *, actor: Actor) -> str:
+    """Has a test event sent to this endpoint alone; returns its id. Raises: NotFound; WrongState while it is disabled."""
+    endpoint = await find_endpoint(conn, endpoint_id, actor=actor)
+    if not endpoint.enabled:
+        raise WrongState("webhook_endpoint", state="disabled", event="test")
+    return await announce_test(conn, endpoint_id=endpoint_id, operator_id=actor.operator_id, merchant_id=endpoint.merchant_id)
+
+
+async def _note(conn: Connection, kind: str, endpoint_id: str, actor: Actor, *, now: datetime, **about: Any) -> None:
+    await audit.record(conn, actor.operator_id, audit.Event(kind, endpoint_id, about, actor.id), now=now)
