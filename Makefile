@@ -29,9 +29,11 @@ fuzz: install            ## requests made from the OpenAPI document, by everybod
 documents: install       ## writes the generated pages of docs/ anew
 	@$(BIN)/python -m kinpay.cli.documents
 
-lock:                    ## writes the lock file anew (needs pip-tools)
-	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe \
-	  --all-build-deps --extra dev -o requirements.lock pyproject.toml
+LOCK := $(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe --all-build-deps
+
+lock:                    ## writes the lock files anew (needs pip-tools); the second is what a container needs
+	@$(LOCK) --extra dev -o requirements.lock pyproject.toml
+	@$(LOCK) --no-annotate -c requirements.lock -o deploy/requirements.lock pyproject.toml
 
 install: $(VENV)/.installed
 

@@ -83,7 +83,14 @@ async def _apply_missing(conn: Any, wanted: list[Migration]) -> list[str]:
     return done
 
 
-async def is_current(conn: Any) -> bool:
-    """Whether the database has exactly this program's schema (for `/readyz`)."""
-    version = await conn.fetchval("SELECT max(version) FROM schema_migration")
-    return bool(version == len(migrations()))
+BESIDE: Final = "_beside"
+"""How the name of a migration ends that the program before it can go on working with: it adds, and takes nothing away."""
+
+
+async def is_fit(conn: Any) -> bool:
+    """Whether this program can work with the database's schema: it is its own, or every step that it does not know yet was made
+    to leave the program before it working (docs/operating.md, "Upgrading without a stop").
+    """
+    own = len(migrations())
+    rows = await conn.fetch("SELECT version, name FROM schema_migration WHERE version >= $1 ORDER BY version", own)
+    return bool(rows) and rows[0]["version"] == own and all(row["name"].endswith(BESIDE) for row in rows[1:])

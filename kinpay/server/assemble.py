@@ -92,6 +92,7 @@ def application(house: House) -> App:
             hot={("POST", hot.PATH): HotRoute(_charge_endpoint(house), operation, schemas)},
             unparsed=callbacks.is_callback,
             https=house.public_url.startswith("https:"),
+            tally=house.requests,
         )
     )
 

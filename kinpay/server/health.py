@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 from fastapi import APIRouter
 
-from kinpay.database.migrate import SchemaMismatch, is_current
+from kinpay.database.migrate import SchemaMismatch, is_fit
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import Closed
@@ -38,13 +38,13 @@ def router(db: Database) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> Health:
-        """The database answers, too, and has this program's schema. 503 otherwise."""
+        """The database answers, too, and has a schema that this program can work with. 503 otherwise."""
         async with db.connection() as conn:
             try:
-                current = await is_current(conn)
+                fit = await is_fit(conn)
             except asyncpg.UndefinedTableError:
-                current = False
-        if not current:
+                fit = False
+        if not fit:
             raise SchemaMismatch(reason="not_current")
         return Health(status="ok")
 
