@@ -1,10 +1,11 @@
-"""PostgreSQL's own programs against any server that a URL names: found by its major version, told passwords by the environment."""
+"""PostgreSQL's own programs against any server that a URL names: found by its version, told passwords out of sight."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -84,10 +85,8 @@ def _folders(binaries: Path | None) -> Iterator[Path]:
     if binaries is not None:
         yield binaries
         return
-    try:
+    with suppress(ClusterError):
         yield embedded_binaries()
-    except ClusterError:
-        pass
     yield from candidates()
 
 

@@ -90,7 +90,9 @@ def _binaries_of(base: Base) -> Path:
                 return folder
         except ClusterError:
             continue
-    raise ClusterError(f"the backup is of PostgreSQL {wanted}, which is not on this machine; name its bin folder with --binaries")
+    raise ClusterError(
+        f"the backup is of PostgreSQL {wanted}, which is not on this machine; name its bin folder with --binaries"
+    )
 
 
 def _embedded_or_none() -> Path | None:

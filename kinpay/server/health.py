@@ -9,6 +9,7 @@ from kinpay.database.migrate import SchemaMismatch, is_current
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import Closed
+from kinpay.recovery.closed import want_open
 from kinpay.server.problems import WORDS
 
 
@@ -38,7 +39,7 @@ def router(db: Database) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> Health:
-        """The database answers, too, and has this program's schema. 503 otherwise."""
+        """The database answers, too, has this program's schema, and is not closed after a restore. 503 otherwise."""
         async with db.connection() as conn:
             try:
                 current = await is_current(conn)
@@ -46,6 +47,7 @@ def router(db: Database) -> APIRouter:
                 current = False
         if not current:
             raise SchemaMismatch(reason="not_current")
+        await want_open(db)
         return Health(status="ok")
 
     @routes.get("/problems/{code}")

@@ -16,6 +16,7 @@ from kinpay.providers.contract import (
     AgreementRequest,
     DebitRequest,
     Inbound,
+    KnownDebit,
     Misconfigured,
     Notification,
     Provider,
@@ -166,6 +167,11 @@ class Leased:
         """As the port says."""
         async with self._opened.using(self._account) as provider:
             return await provider.get_debit(request)
+
+    async def look_up_debit(self, key: str) -> KnownDebit:
+        """As the port says."""
+        async with self._opened.using(self._account) as provider:
+            return await provider.look_up_debit(key)
 
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
         """As the port says."""

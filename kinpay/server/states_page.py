@@ -46,7 +46,8 @@ LIVES: Final[Sequence[Drawn]] = (
     Drawn(
         life=CHARGE,
         begins=("held", "refused"),
-        note="`decide` says where one begins. Nothing begins `asking` yet: approvals by a person are a later issue.",
+        note="`decide` says where one begins; what a restored database lost and a provider tells begins `submitted`. "
+        "Nothing begins `asking` yet: approvals by a person are a later issue.",
     ),
     Drawn(life=DEBIT, begins=("submitted",), note="Nothing begins `frozen` yet: debits once a day are a later issue."),
     Drawn(life=REFUND, begins=("submitted",)),
