@@ -119,10 +119,8 @@ async def _play(
         over.set()
     await world.control.heal()
     (stage.home / "postgres").rename(stage.home / "postgres.lost")
-    planted = await _wrongly(stage, world, place, point, asked)
-    until = point.isoformat(timespec="microseconds")
-    done = await asyncio.to_thread(
-        stage.command, "restore", str(place), "--into", str(stage.home / "postgres"), "--until", until
+    done, planted = await asyncio.gather(
+        asyncio.to_thread(_restore, stage, place, stage.home / "postgres", point), _wrongly(stage, world, place, point, asked)
     )
     _succeeded(done, "everything adds up")
     port = world.url.rsplit(":", 1)[1]
@@ -306,13 +304,14 @@ async def _compare(conn: Any, world: World, asked: list[Asked], point: datetime)
     return complaints
 
 
+def _restore(stage: Stage, place: Path, folder: Path, point: datetime) -> subprocess.CompletedProcess[str]:
+    return stage.command("restore", str(place), "--into", str(folder), "--until", point.isoformat(timespec="microseconds"))
+
+
 @asynccontextmanager
 async def _restored(stage: Stage, place: Path, point: datetime) -> AsyncIterator[kinpay_postgres.Cluster]:
     folder = stage.home / "postgres.wrong"
-    done = await asyncio.to_thread(
-        stage.command, "restore", str(place), "--into", str(folder), "--until", point.isoformat(timespec="microseconds")
-    )
-    _succeeded(done, "everything adds up")
+    _succeeded(await asyncio.to_thread(_restore, stage, place, folder, point), "everything adds up")
     try:
         yield kinpay_postgres.start(folder)
     finally:
