@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 from fastapi import APIRouter
 
-from kinpay.database.migrate import SchemaMismatch, is_current
+from kinpay.database.migrate import SchemaMismatch, fits
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import Closed
@@ -42,7 +42,7 @@ def router(db: Database) -> APIRouter:
         """The database answers, too, has this program's schema, and is not closed after a restore. 503 otherwise."""
         async with db.connection() as conn:
             try:
-                current = await is_current(conn)
+                current = await fits(conn)
             except asyncpg.UndefinedTableError:
                 current = False
         if not current:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import asyncpg
 import uvicorn
 
-from kinpay.database.migrate import SchemaMismatch, is_current, migrate
+from kinpay.database.migrate import SchemaMismatch, fits, migrate
 from kinpay.primitives.errors import Busy
 from kinpay.recovery.closed import closed_as_of
 from kinpay.server.asgi import App
@@ -106,7 +106,7 @@ async def _check_schema(url: str) -> None:
     except (OSError, asyncpg.PostgresError) as error:
         raise Busy(reason="database") from error
     try:
-        if not await is_current(conn):
+        if not await fits(conn):
             raise SchemaMismatch(reason="not_current")
     except asyncpg.UndefinedTableError:
         raise SchemaMismatch(reason="empty") from None

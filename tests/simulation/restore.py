@@ -141,7 +141,7 @@ async def _play(
     return Outcome(len(asked), len(lost), repeated, len(bank), complaints, planted)
 
 
-class _keeper:  # noqa: N801  reads as a statement of the play
+class _keeper:
     """Keeps the log while the play goes on; lets it go calmly afterwards."""
 
     def __init__(self, stage: Stage, place: Path) -> None:
