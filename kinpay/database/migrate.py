@@ -1,7 +1,7 @@
 """Brings a database to this version's schema: numbered plain SQL, each file once, forward only, while servers run.
 
-A migration says which older programs still work on the schema that it makes (`-- Works with programs from 0009 on.`); so servers
-are upgraded one by one. What it may do then: docs/upgrading.md.
+A migration says which older programs still work on the schema that it makes (`-- Works with programs from 0009 on.`), so that
+servers are upgraded one by one. What it may do then: docs/upgrading.md.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kinpay.primitives.errors import KinpayError
 FOLDER: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x6B696E706179  # "kinpay": one migration at a time, whoever starts it
 _WORKS = re.compile(r"^-- Works with programs from (\d{4}) on\.$", re.MULTILINE)
-_PATIENCE_MS: Final = 2000
+_PATIENCE_MS: Final = 500
 """How long a migration waits for a table's lock. Whoever comes to that table meanwhile waits behind it."""
-_TRIES: Final = 30
+_TRIES: Final = 60
 _PAUSE_S: Final = 1.0
 
 CREATE_LIST = """
@@ -71,8 +71,8 @@ def migrations(folder: Path | None = None) -> list[Migration]:
 async def migrate(url: str, *, folder: Path | None = None) -> list[str]:
     """Applies what is missing, each in its own transaction; returns the names applied.
 
-    Raises: SchemaMismatch for a newer schema on which this program does not work, or a changed file; LockNotAvailableError if a
-    table stayed locked, with nothing of that migration done.
+    Raises: SchemaMismatch for a newer schema on which this program does not work, or a changed file; LockNotAvailableError or
+    DeadlockDetectedError if a table was not to be had in a minute, with nothing of that migration done.
     """
     conn = await asyncpg.connect(url)
     try:
@@ -112,7 +112,7 @@ async def _apply(conn: Any, migration: Migration) -> None:
                     migration.version, migration.name, migration.checksum, migration.works_from,
                 )  # fmt: skip
             return
-        except asyncpg.LockNotAvailableError:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             if not left:
                 raise
             await asyncio.sleep(_PAUSE_S)

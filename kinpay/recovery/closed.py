@@ -18,7 +18,8 @@ RECOVERING: Final = {"kinpay.recovering": "on"}
 """The setting of connections that may write although it is closed."""
 
 CLOSE = Sql("""
-    INSERT INTO restoration (id, restored_at, point_at, backup) VALUES (:id, greatest(:now::timestamptz, :point_at::timestamptz), :point_at, :backup)
+    INSERT INTO restoration (id, restored_at, point_at, backup)
+    VALUES (:id, greatest(:now::timestamptz, :point_at::timestamptz), :point_at, :backup)
 """)
 # Made in one go with the row, and taken away in one go with its opening.
 SHUT = Sql("""

@@ -1,7 +1,7 @@
 """From one version to the next without a stop: two servers, tills without pause, a migration, one server after the other.
 
 The next version is this program with one more migration, an additive one. A till that finds its server gone asks the other one
-under the same key, as behind a load balancer.
+under the same key, as behind a load balancer that sends nothing new to a server that is about to stop.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ sys.exit(main())
 """
 ADDITIVE = """-- What the next version brings.
 -- Works with programs from {works_from:04d} on.
-ALTER TABLE charge ADD COLUMN brought text;
-ALTER TABLE debit ADD COLUMN brought integer NOT NULL DEFAULT 7;
+ALTER TABLE charge ADD COLUMN brought integer NOT NULL DEFAULT 7;
 CREATE TABLE brought (id uuid PRIMARY KEY, note text NOT NULL);
 """
 BREAKING = "ALTER TABLE charge RENAME COLUMN reference TO remark"
@@ -125,8 +124,11 @@ def next_version(folder: Path) -> Path:
 
 
 async def _replace(stage: Stage, running: list[Running], at: Tills, number: int, folder: Path) -> list[str]:
-    """One server is asked to stop, and the next version takes its place. Tills have the other meanwhile."""
+    """One server is taken out of the rotation and asked to stop at once, with requests under way; the next version takes its
+    place. What finds nobody there is asked of the other.
+    """
     old = running[number]
+    at.urls[number] = at.urls[1 - number]
     if await asyncio.to_thread(old.stop) != 0:
         return [f"the old server ended with {old.process.returncode}"]
     log = stage.home / f"next-{number}.log"
@@ -144,9 +146,7 @@ async def _ready(urls: list[str]) -> list[str]:
     return [f"{url}/readyz says {status}" for url, status in answers.items() if status != 200]
 
 
-async def _sell(
-    device: Device, world: World, cards: list[str], at: Tills, over: asyncio.Event, chance: random.Random
-) -> None:
+async def _sell(device: Device, world: World, cards: list[str], at: Tills, over: asyncio.Event, chance: random.Random) -> None:
     here = {}
     while not over.is_set():
         amount = chance.randint(2, 3_00)
