@@ -179,6 +179,7 @@ def _wheel_binaries(package: str) -> Path | None:
 
 
 def candidates() -> Iterator[Path]:
+    """Other PostgreSQL installations that may be on this machine, the newest first."""
     for pattern in ("lib/postgresql/*/bin", "pgsql-*/bin", "local/pgsql/bin"):
         yield from sorted(Path("/usr").glob(pattern), reverse=True)
     config = shutil.which("pg_config")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,21 +59,22 @@ async def back_up(db: Database, keys: ServerKeys, place: Place, *, programs: Pro
     Raises: ClusterError, with what to do about it; Busy.
     """
     async with db.transaction() as conn:
-        await make_checkpoint(conn, keys, await database_now(conn))
+        now = await database_now(conn)
+        await make_checkpoint(conn, keys, now)
     async with db.connection() as conn:
-        about = await _about(conn, keys)
+        about = await _about(conn, keys, now=now)
         log_is_kept = await LOG_IS_KEPT.value(conn, slot=slot)
     noted: dict[str, Any] = msgspec.to_builtins(about)
     base = await asyncio.to_thread(make_base, place, programs, about=noted)
     return BackedUp(base, log_is_kept)
 
 
-async def _about(conn: Connection, keys: ServerKeys) -> About:
+async def _about(conn: Connection, keys: ServerKeys, *, now: datetime) -> About:
     row = await SERVER.row(conn)
     assert row is not None
     return About(
         format=FORMAT,
-        begun_at=datetime.now(UTC),
+        begun_at=now,
         database=row["database"],
         superuser=row["superuser"],
         server_version=row["version"],
@@ -95,6 +96,9 @@ def about_of(base: Base) -> About:
     return about
 
 
+SERVER_VERSION = "SELECT current_setting('server_version')"
+
+
 async def programs_of(url: str, *, binaries: Path | None) -> Programs:
     """The server's programs on this machine. Raises: ClusterError; Busy when the database cannot be reached."""
     try:
@@ -102,7 +106,7 @@ async def programs_of(url: str, *, binaries: Path | None) -> Programs:
     except (OSError, asyncpg.PostgresError) as error:
         raise Busy(reason="database") from error
     try:
-        version = await conn.fetchval("SELECT current_setting('server_version')")
+        version = await conn.fetchval(SERVER_VERSION)
     finally:
         await conn.close()
     return programs_for(url, server_version=version, binaries=binaries)

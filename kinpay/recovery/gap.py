@@ -17,6 +17,7 @@ from typing import Final
 from kinpay.charges.reconcile import reconcile_debit
 from kinpay.charges.refund import send_refund
 from kinpay.database.audit import Event, record
+from kinpay.database.outbox import enqueue
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.mandates.sign_agreement import refresh_agreement
@@ -96,7 +97,28 @@ async def ask_for_gap(
         if asked.settled or open_anyway is not None:
             unsettled = None if asked.settled else open_anyway
             asked.opened = await open_again(conn, restoration.id, unsettled=unsettled, now=now)
+        if asked.opened:
+            await _tell_payers(conn, restoration.point_at, now=now)
     return asked
+
+
+PAYERS = Sql("""
+    SELECT c.id, c.name, array_agg(m.person_id ORDER BY m.person_id) AS people
+    FROM circle c JOIN circle_member m ON m.circle_id = c.id AND m.role = 'payer' AND m.ended_at IS NULL
+    GROUP BY c.id, c.name ORDER BY c.id
+""")
+
+
+async def _tell_payers(conn: Connection, point_at: datetime, *, now: datetime) -> None:
+    """What they lowered, froze or revoked after the point is lost, and nobody but they can know that."""
+    for row in await PAYERS.rows(conn):
+        body = {
+            "people": list(row["people"]),
+            "circle_id": row["id"],
+            "circle_name": row["name"],
+            "until": point_at.isoformat(),
+        }
+        await enqueue(conn, "notice.circle_restored", lane=row["id"], subject_id=row["id"], body=body, now=now)
 
 
 async def _take_account(db: Database, adapters: Adapters, account: Record, asked: Asked) -> None:

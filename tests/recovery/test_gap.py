@@ -56,6 +56,8 @@ async def test_a_lost_charge_is_there_again_under_its_id_at_its_moment_with_its_
         breaks = await lost.rows("SELECT what, state, resolution FROM recon_break")
         assert breaks == [("orphan", "resolved", "settled")]
         await lost.agrees_with_bank()
+        told = await lost.rows("SELECT body ->> 'circle_id' FROM outbox WHERE topic = 'notice.circle_restored'")
+        assert len(told) == 1, "payers are told that what they changed since may be lost"
         once_more = await lost.ask()
         assert (once_more.booked, once_more.opened) == ([], False), "asked twice is booked once"
 
