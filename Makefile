@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench kill restore simulate lock schema documents clean install
+.PHONY: demo test check bench kill restore fuzz simulate lock schema documents clean install
 
 demo: install            ## a circle's story, from the first scan to the month's total; ONCE=1 ends by itself
 	@$(BIN)/kinpay demo $(if $(ONCE),--once)
@@ -26,12 +26,17 @@ kill: install            ## kill -9 under load, many times: make kill ARGS="--ki
 restore: install         ## backup under load, restore to a point in the past, re-query: make restore ARGS="--seconds 60"
 	@$(BIN)/python -m tests.simulation.restore $(ARGS)
 
+fuzz: install            ## requests made from the OpenAPI document, by everybody: make fuzz ARGS="--cases 20000"
+	@$(BIN)/python -m tests.api.fuzz $(ARGS)
+
 documents: install       ## writes the generated pages of docs/ anew
 	@$(BIN)/python -m kinpay.cli.documents
 
-lock:                    ## writes the lock file anew (needs pip-tools)
-	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe \
-	  --all-build-deps --extra dev -o requirements.lock pyproject.toml
+LOCK := $(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe --all-build-deps
+
+lock:                    ## writes the lock files anew (needs pip-tools); the second is what a container needs
+	@$(LOCK) --extra dev -o requirements.lock pyproject.toml
+	@$(LOCK) --no-annotate -c requirements.lock -o deploy/requirements.lock pyproject.toml
 
 install: $(VENV)/.installed
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kinpay.audit import money, standing
+from kinpay.audit import dual, money, standing
 from kinpay.audit.chain import CHAIN, Lane, Walker, lanes, links
 from kinpay.audit.counted import check_usage
 from kinpay.audit.facts import Facts, read_facts
@@ -46,6 +46,7 @@ async def check(conn: Connection, *, overdue_after: timedelta | None = OVERDUE_A
         asked = Asked(await NOW.value(conn), overdue_after)
         await check_rules(conn, money.RULES, asked, findings)
         await check_rules(conn, standing.RULES, asked, findings)
+        await check_rules(conn, dual.RULES, asked, findings)
         if overdue_after is not None:
             await check_rules(conn, standing.WITH_A_WORKER, asked, findings)
         for batch in _batches(await lanes(conn)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import Final, cast
 
@@ -26,6 +27,7 @@ from kinpay.charges.usage import read_trails
 from kinpay.charges.write import write_batch
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import Busy
+from kinpay.primitives.tally import SIZES, Histogram
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,20 @@ class _Waiting:
         self.failures = 0
 
 
+class BatchTally:
+    """What became of this process's batches. `again_with_locks`: decided a second time, as something went wrong ahead of them;
+    `retried`: begun anew after the database was away or locks were crossed; `failed`: orders that ended without a decision.
+    """
+
+    __slots__ = ("again_with_locks", "decided", "failed", "put_off", "retried", "size", "took")
+
+    def __init__(self) -> None:
+        self.size = Histogram(SIZES)
+        self.took = Histogram()
+        self.decided: dict[str, int] = {}
+        self.put_off = self.failed = self.retried = self.again_with_locks = 0
+
+
 class Batcher:
     """One a process. `authorize` joins the batch that is being collected.
 
@@ -63,6 +79,7 @@ class Batcher:
     """
 
     def __init__(self, db: Database, rules: RulesCache | None = None, *, max_batch: int = MAX_BATCH) -> None:
+        self.tally = BatchTally()
         self._db = db
         self._rules = rules or RulesCache()
         self._ahead = Ahead(db, self._rules)
@@ -85,6 +102,11 @@ class Batcher:
         self._queue.append(_Waiting(request, answer))
         self._begin_soon()
         return await answer
+
+    @property
+    def waiting(self) -> int:
+        """How many orders are queued, put off or waiting for a slow circle."""
+        return len(self._queue) + sum(map(len, self._waiting.values()))
 
     async def close(self) -> None:
         """Lets what is queued finish."""
@@ -123,8 +145,12 @@ class Batcher:
 
     async def _run(self, batch: list[_Waiting], circles: set[str]) -> None:
         put_off: list[_Waiting] = []
+        began = time.perf_counter()
         try:
             put_off = self._without_patient(await self._carry_out(batch))
+            self.tally.size.add(len(batch))
+            self.tally.took.add(time.perf_counter() - began)
+            self.tally.put_off += len(put_off)
             if put_off and not self._queue:
                 await asyncio.sleep(0.002)  # Only busy circles are left: let whoever holds them commit.
         finally:
@@ -144,8 +170,9 @@ class Batcher:
             left = await self._ahead.authorize([item.request for item in batch], slow, verdicts)
         except Exception as error:
             log.info("decided again under locks", extra={"error": type(error).__name__})
+            self.tally.again_with_locks += 1
             return await self._with_locks(batch, wait=False)
-        put_off = _answer_all(batch, verdicts)
+        put_off = self._answer_all(batch, verdicts)
         return put_off + await self._with_locks([batch[position] for position in left], wait=False)
 
     async def _with_locks(self, batch: list[_Waiting], *, wait: bool) -> list[_Waiting]:
@@ -156,7 +183,17 @@ class Batcher:
             verdicts = await self._transaction([item.request for item in batch], wait=wait)
         except Exception as error:
             return await self._after_failure(batch, error, wait=wait)
-        return _answer_all(batch, verdicts)
+        return self._answer_all(batch, verdicts)
+
+    def _answer_all(self, batch: list[_Waiting], verdicts: Verdicts) -> list[_Waiting]:
+        """Answers whom there is an answer for; returns those that have to wait for a following batch."""
+        decided = self.tally.decided
+        for position, verdict in verdicts.answers.items():
+            if isinstance(verdict, Authorized) and verdict.fresh:
+                state = verdict.charge.state.value
+                decided[state] = decided.get(state, 0) + 1
+            _answer(batch[position], verdict)
+        return [batch[position] for position in verdicts.deferred]
 
     def _without_patient(self, put_off: list[_Waiting]) -> list[_Waiting]:
         """Lets the orders that were put off too often wait for their circle; returns the others."""
@@ -190,18 +227,24 @@ class Batcher:
     async def _after_failure(self, batch: list[_Waiting], error: Exception, *, wait: bool) -> list[_Waiting]:
         """A database that is away, or a deadlock, is no order's fault: the batch is tried again as it is, then told.
 
-        Anything else is cut in half until the order that spoils the batch is alone. The commit may have happened although its
+        Anything else is cut in half until the order that spoils the batch is alone; what the first half puts off, nobody of the
+        second overtakes in its circle. The commit may have happened although its
         acknowledgement was lost: the next try finds the keys and the charges.
         """
         if not isinstance(error, Busy) and len(batch) > 1:
             middle = len(batch) // 2
             first = await self._with_locks(batch[:middle], wait=wait)
-            return first + await self._with_locks(batch[middle:], wait=wait)
+            late = {item.request.circle_id for item in first}
+            behind = [item for item in batch[middle:] if item.request.circle_id in late]
+            others = [item for item in batch[middle:] if item.request.circle_id not in late]
+            return first + behind + await self._with_locks(others, wait=wait)
         for item in batch:
             item.failures += 1
         if isinstance(error, Busy) and max(item.failures for item in batch) < _ATTEMPTS:
+            self.tally.retried += 1
             await asyncio.sleep(0.05 * 4 ** batch[0].failures)
             return await self._with_locks(batch, wait=wait)
+        self.tally.failed += len(batch)
         for item in batch:
             log.warning("charge not authorised", extra={"charge_id": item.request.charge_id, "error": type(error).__name__})
             _answer(item, error)
@@ -233,13 +276,6 @@ class Batcher:
         for index, charge in zip(to_decide, written.charges, strict=True):
             verdicts.answers[mine[index]] = Authorized(charge, fresh=True)
         return verdicts
-
-
-def _answer_all(batch: list[_Waiting], verdicts: Verdicts) -> list[_Waiting]:
-    """Answers whom there is an answer for; returns those that have to wait for a following batch."""
-    for position, verdict in verdicts.answers.items():
-        _answer(batch[position], verdict)
-    return [batch[position] for position in verdicts.deferred]
 
 
 def _answer(item: _Waiting, verdict: Authorized | Exception) -> None:

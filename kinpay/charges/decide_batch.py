@@ -24,8 +24,12 @@ from kinpay.primitives.errors import NotFound
 def first_of_each(
     requests: Sequence[AuthorizeRequest], positions: Iterable[int], held: Container[str], verdicts: Verdicts, *, wait: bool
 ) -> list[int]:
-    """Those positions whose circle is held. The second use of a key, code or nonce within a batch waits for the next one."""
+    """Those positions whose circle is held. The second use of a key, code or nonce within a batch waits for the next one.
+
+    So does whatever comes behind it in its circle, or shares a mark with it: nobody overtakes.
+    """
     seen: set[Mark] = set()
+    behind: set[str] = set()
     mine: list[int] = []
     for position in positions:
         request = requests[position]
@@ -36,11 +40,12 @@ def first_of_each(
                 verdicts.deferred.append(position)
             continue
         marks = marks_of(request)
-        if seen.isdisjoint(marks):
-            seen.update(marks)
+        if seen.isdisjoint(marks) and request.circle_id not in behind:
             mine.append(position)
         else:
+            behind.add(request.circle_id)
             verdicts.deferred.append(position)
+        seen.update(marks)
     return mine
 
 

@@ -19,7 +19,7 @@ from kinpay.server.settings import Settings
 T = TypeVar("T")
 Commands = Any
 """argparse's own type for a group of commands has no public name."""
-Run = Callable[[argparse.Namespace, Settings], int]
+Run = Callable[[argparse.Namespace, Any], int]
 
 
 def command(commands: Commands, name: str, run: Run, *, summary: str, example: str = "") -> argparse.ArgumentParser:

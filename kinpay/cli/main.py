@@ -12,13 +12,14 @@ import asyncpg
 
 from kinpay.cli import auditing, backing_up, month, reconciling, running, setting_up
 from kinpay.cli.demo import run as demo
+from kinpay.cli.doctor import examine as doctor
 from kinpay.database.migrate import SchemaMismatch
 from kinpay.primitives.errors import Busy, KinpayError
 from kinpay.server.problems import WORDS
 from kinpay.server.settings import SettingsWrong, read_settings, unknown_names
 from kinpay_postgres import ClusterError
 
-GROUPS: Final = (running, setting_up, month, auditing, reconciling, backing_up, demo)
+GROUPS: Final = (running, setting_up, month, doctor, auditing, reconciling, backing_up, demo)
 
 EXAMPLES = """\
 examples:
@@ -34,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks. 0: done; 1: it did not work, and why is on standard error; 2: wrongly asked."""
     asked = parser().parse_args(arguments)
     try:
+        if not getattr(asked, "reads_settings", True):
+            result: int = asked.run(asked, None)  # The doctor, to whom wrong settings are one finding among others.
+            return result
         for sentence in unknown_names(os.environ):
             print(f"kinpay: {sentence}", file=sys.stderr)
-        result: int = asked.run(asked, read_settings(os.environ))
+        result = asked.run(asked, read_settings(os.environ))
     except SettingsWrong as error:
         return _complain(*error.problems)
     except SchemaMismatch:

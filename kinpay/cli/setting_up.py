@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kinpay.cli.command import Commands, checked, command, group, in_house
 from kinpay.database.pool import database_now
-from kinpay.people.operator import add_merchant, add_site, create_operator
+from kinpay.operators.operator import add_merchant, add_site, create_operator
+from kinpay.operators.staff import set_dual_control
 from kinpay.people.person import NewPerson
 from kinpay.primitives import fields
 from kinpay.primitives.actor import Actor, ActorKind
@@ -50,6 +51,28 @@ def _operators(commands: Commands) -> None:
     contact = made.add_mutually_exclusive_group(required=True)
     contact.add_argument("--phone", help="where the owner's codes go")
     contact.add_argument("--email", help="where the owner's codes go")
+
+    switched = command(
+        commands,
+        "dual-control",
+        _switch_dual_control,
+        summary="say whether privileged acts of an operator's staff take two people; here also without a second one",
+        example="kinpay operator dual-control ID on",
+    )
+    switched.add_argument("operator", metavar="ID")
+    switched.add_argument("switch", choices=("on", "off"))
+
+
+def _switch_dual_control(asked: argparse.Namespace, settings: Settings) -> int:
+    operator_id, on = checked(fields.Id, asked.operator, "ID"), asked.switch == "on"
+
+    async def work(house: House) -> int:
+        async with house.db.transaction() as conn:
+            await set_dual_control(conn, operator_id, on=on, actor_id=None)
+        _say(operator_id=operator_id, dual_control=asked.switch)
+        return 0
+
+    return in_house(settings, work)
 
 
 def _create_operator(asked: argparse.Namespace, settings: Settings) -> int:

@@ -56,6 +56,12 @@ class Database:
         )
         return cls(pool)
 
+    @property
+    def connections(self) -> tuple[int, int, int]:
+        """How many connections are in use now, how many are open, how many there may be."""
+        opened, idle = self._pool.get_size(), self._pool.get_idle_size()
+        return opened - idle, opened, self._pool.get_max_size()
+
     async def close(self) -> None:
         """Gives every connection back to the server."""
         await self._pool.close()

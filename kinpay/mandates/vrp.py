@@ -6,10 +6,11 @@ Source: UK Open Banking Read/Write API v4, domestic VRP consents, `ControlParame
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from kinpay.mandates.limit import Limit
 from kinpay.mandates.terms import Terms
@@ -28,7 +29,21 @@ _PERIODS: Final = {
 _LEFT_OUT: Final = ("VRPType", "PSUAuthenticationMethods", "PSUInteractionTypes", "SupplementaryData")
 _NAMES: Final = {ours: theirs for theirs, ours in _PERIODS.items()}
 
-DateTimeText = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{5,18}(Z|[+-][0-9]{2}:[0-9]{2})?)?$")]
+
+def _of_a_day(written: str) -> str:
+    """Raises: ValueError unless there is such a day."""
+    try:
+        date.fromisoformat(written[:10])
+    except ValueError:
+        raise ValueError("not a calendar date") from None
+    return written
+
+
+DateTimeText = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{5,18}(Z|[+-][0-9]{2}:[0-9]{2})?)?$"),
+    AfterValidator(_of_a_day),
+]
 """ISO 8601; its time of day is ignored, as the specification says."""
 
 
@@ -62,21 +77,25 @@ class ControlParameters(Closed):
 def terms_of(parameters: ControlParameters) -> tuple[Terms, list[str]]:
     """The terms that say the same, and the names of what they do not carry (`VRPType`, authentication methods …).
 
-    Raises: Invalid for limits in several currencies, for none at all, and for what the standard itself forbids.
+    Raises: Invalid for limits in several currencies, for none at all, for what the standard itself forbids, and for what terms
+    may not come to.
     """
     single, periodic = parameters.MaximumIndividualAmount, parameters.PeriodicLimits
     currencies = {limit.Currency for limit in ([single] if single else []) + list(periodic)}
     if len(currencies) != 1:
         raise Invalid("one_currency", field="ControlParameters")
     limits = [_single(single)] if single else []
-    terms = Terms.model_validate(
-        {
-            "currency": currencies.pop(),
-            "limits": limits + [_periodic(limit) for limit in periodic],
-            "valid_from": _day(parameters.ValidFromDateTime),
-            "valid_to": _day(parameters.ValidToDateTime),
-        }
-    )
+    written = {
+        "currency": currencies.pop(),
+        "limits": limits + [_periodic(limit) for limit in periodic],
+        "valid_from": _day(parameters.ValidFromDateTime),
+        "valid_to": _day(parameters.ValidToDateTime),
+    }
+    try:
+        terms = Terms.model_validate(written)
+    except ValidationError:
+        # The standard's words can say what no terms can: an end before the beginning, a limit more than there may be.
+        raise Invalid("not_in_terms", field="ControlParameters") from None
     return terms, [name for name in _LEFT_OUT if getattr(parameters, name) is not None]
 
 

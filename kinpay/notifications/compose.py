@@ -89,6 +89,7 @@ def _clauses(facts: Mapping[str, Any], said: Mapping[str, str], *, locale: str, 
 
     clauses = {
         "role": chosen("role", "role"),
+        "act": chosen("act", "act"),
         "provider": chosen("provider", "provider") or str(facts.get("provider") or ""),
         "how": phrases["how.lowered" if facts.get("lowered") else "how.changed"],
         "ended_by": chosen("ended_by", "ended_by"),

@@ -13,6 +13,12 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "Somebody tried to open an account under your account name. It stays yours. "
         "If it was not you there is nothing to do; never tell anybody a code.",
     ),
+    Kind.SECOND_PERSON_WANTED: (
+        "A second person is wanted",
+        "{Person} asks for your agreement: {act}. Look at exactly what it is, and agree only if you know why.",
+    ),
+    Kind.SECOND_PERSON_AGREED: ("Agreed: {act}", "{Person} agreed. It can be done now, once, until a day after it was asked."),
+    Kind.SECOND_PERSON_REFUSED: ("Not agreed: {act}", "{Person} did not agree. Nothing was done."),
     Kind.CIRCLE_INVITED: (
         "Invitation to {circle}",
         "{Person} offered you a role in {circle}: {role}. Accept only if you know them.",
@@ -166,6 +172,13 @@ _PHRASES: Final[dict[str, str]] = {
     "nobody": "somebody",
     "list": ", ",
     "reasons": "; ",
+    "act.staff.add": "give somebody a role in the staff",
+    "act.staff.end": "end an owner",
+    "act.api_key.make": "make an API key",
+    "act.webhook.send": "send events to an address",
+    "act.settlement.pay": "note a settlement as paid",
+    "act.break.write_off": "write a difference off",
+    "act.dual_control.end": "stop asking for two people",
     "role.payer": "payer",
     "role.approver": "approver",
     "role.viewer": "viewer",

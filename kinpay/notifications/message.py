@@ -16,6 +16,13 @@ class NoticeKind(StrEnum):
     ACCOUNT_TRIED = "account_tried"
     """The owner of an account name: somebody tried to open it again, perhaps to take it over."""
 
+    SECOND_PERSON_WANTED = "second_person_wanted"
+    """The operator's other owners: one of the staff wants to do what takes two people."""
+    SECOND_PERSON_AGREED = "second_person_agreed"
+    """Whoever of the staff asked: another owner agreed, it may be done now."""
+    SECOND_PERSON_REFUSED = "second_person_refused"
+    """Whoever of the staff asked: another owner did not agree."""
+
     CIRCLE_INVITED = "circle_invited"
     """The invited person: an offered role waits for their yes."""
     CIRCLE_JOINED = "circle_joined"

@@ -1,4 +1,4 @@
-"""What requests and answers about people, circles and operators look like."""
+"""What requests and answers about people and circles look like."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinpay.people import circle, operator, person
+from kinpay.people import circle, person
 from kinpay.people.code import CODE_PATTERN
 from kinpay.people.person import NewPerson
 from kinpay.people.proof import OPERATION_PATTERN, ProofGiven
 from kinpay.people.sign_in import SignedIn
-from kinpay.primitives.fields import AccountName, Closed, Day, Id, Mcc, Name
+from kinpay.primitives.fields import AccountName, Closed, Day, Id, Name
 
 Locale = Literal["zh", "en"]
 ZoneName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$", examples=["Asia/Shanghai"])]
@@ -245,59 +245,3 @@ class CircleStateOut(Closed):
     """Where the circle stands now."""
 
     state: Literal["active", "frozen"]
-
-
-class MerchantIn(Closed):
-    """A merchant to enter."""
-
-    name: Name
-    mcc: Mcc
-
-
-class MerchantOut(Closed):
-    """A merchant."""
-
-    id: Id
-    name: str
-    mcc: str
-    created_at: datetime
-
-    @classmethod
-    def of(cls, found: operator.Merchant) -> Self:
-        """From the noun."""
-        return cls(id=found.id, name=found.name, mcc=found.mcc, created_at=found.created_at)
-
-
-class MerchantsOut(Closed):
-    """A page of merchants."""
-
-    merchants: list[MerchantOut]
-    next: Id | None
-
-
-class SiteIn(Closed):
-    """A site to enter."""
-
-    merchant_id: Id
-    name: Name
-
-
-class SiteOut(Closed):
-    """A site."""
-
-    id: Id
-    merchant_id: Id
-    name: str
-    created_at: datetime
-
-    @classmethod
-    def of(cls, found: operator.Site) -> Self:
-        """From the noun."""
-        return cls(id=found.id, merchant_id=found.merchant_id, name=found.name, created_at=found.created_at)
-
-
-class SitesOut(Closed):
-    """A page of sites."""
-
-    sites: list[SiteOut]
-    next: Id | None

@@ -44,17 +44,6 @@ PERSON_LIFE: Final = Lifecycle(
 )
 
 
-class StaffRole(StrEnum):
-    """What somebody may do for an operator."""
-
-    OWNER = "owner"
-    """Everything, also merchants, sites and other staff."""
-    INSTALLER = "installer"
-    """Installs and revokes terminals."""
-    SUPPORT = "support"
-    """Looks things up."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """A row of `person`. `account` is normalised; `birth_date` may be unknown; `assisted`: has no phone of their own."""

@@ -1,43 +1,25 @@
-"""How people, circles and operators are asked for over HTTP."""
+"""How people and circles are asked for over HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Protocol
+from fastapi import APIRouter, Request, Response
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
-
-from kinpay.database.idempotency import Answer, RequestKey, once
+from kinpay.database.idempotency import Answer, once
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
-from kinpay.people import (
-    bodies,
-    freeze,
-    membership,
-    open_account,
-    open_circle,
-    operator,
-    profile,
-    proof,
-    sign_in,
-    store,
-)
+from kinpay.people import bodies, freeze, membership, open_account, open_circle, profile, proof, sign_in, store
+from kinpay.people.asked import After, Most, answer, made, next_after, request_key, said
 from kinpay.people.circle import Role
-from kinpay.primitives.actor import Actor, person_of, staff_of
+from kinpay.primitives.actor import Actor, person_of
 from kinpay.primitives.errors import Forbidden, NotFound, Unauthenticated
-from kinpay.primitives.fields import Closed, Id, read_key
+from kinpay.primitives.fields import Closed, Id
 from kinpay.primitives.server_keys import ServerKeys
-
-Limit = Annotated[int, Query(ge=1, le=100)]
-After = Annotated[Id | None, Query()]
-Effect = Callable[[Connection], Awaitable[Closed]]
 
 
 def router(db: Database, *, keys: ServerKeys) -> APIRouter:
-    """Every route of this package: accounts and sign-in, proofs, circles, and the operator's records."""
+    """Every route of this package: accounts and sign-in, proofs, circles."""
     api = APIRouter(prefix="/v1")
-    for part in (_accounts, _sessions, _oneself, _circles, _members, _freezing, _operators):
+    for part in (_accounts, _sessions, _oneself, _circles, _members, _freezing):
         part(api, db, keys)
     return api
 
@@ -120,19 +102,18 @@ def _circles(api: APIRouter, db: Database, keys: ServerKeys) -> None:
         actor = person_of(request.state)
 
         async def effect(conn: Connection) -> Closed:
-            made = await open_circle.open_circle(conn, actor, name=body.name, time_zone=body.time_zone)
-            return bodies.CircleOut.of(made)
+            return bodies.CircleOut.of(await open_circle.open_circle(conn, actor, name=body.name, time_zone=body.time_zone))
 
-        return await _made(request, effect, db=db, keys=keys, actor=actor, operation="circle.open")
+        return await made(request, effect, db=db, keys=keys, actor=actor, operation="circle.open")
 
     @api.get("/circles")
-    async def get_circles(request: Request, after: After = None, limit: Limit = 50) -> bodies.CirclesOut:
+    async def get_circles(request: Request, after: After = None, limit: Most = 50) -> bodies.CirclesOut:
         """The circles that the asker belongs to."""
         actor = person_of(request.state)
         async with db.connection() as conn:
             found = await store.circles_of(conn, actor.id, after=after, limit=limit)
         shown = [bodies.CircleSummaryOut.of(one) for one in found]
-        return bodies.CirclesOut(circles=shown, next=_next(found, limit))
+        return bodies.CirclesOut(circles=shown, next=next_after(found, limit))
 
     @api.get("/circles/{circle_id}")
     async def get_circle(request: Request, circle_id: Id) -> bodies.CircleOut:
@@ -147,7 +128,7 @@ def _members(api: APIRouter, db: Database, keys: ServerKeys) -> None:
     async def post_member(request: Request, circle_id: Id, body: bodies.InviteIn) -> Response:
         """Invites somebody, with a payer's fresh proof. The answer is the same for an account that nobody has."""
         actor = person_of(request.state)
-        key = await _request_key(request, actor=actor, operation=membership.INVITE, keys=keys)
+        key = await request_key(request, actor, operation=membership.INVITE, keys=keys)
         await _require_payer(db, circle_id, actor)
         content = membership.invite_content(body.account, body.role)
         proof_id = await proof.verify_proof(
@@ -163,9 +144,9 @@ def _members(api: APIRouter, db: Database, keys: ServerKeys) -> None:
         async def effect(conn: Connection) -> Answer:
             role = Role(body.role)
             await membership.invite(conn, actor, circle_id=circle_id, account=body.account, role=role, proof_id=proof_id)
-            return _answer(202, bodies.AcceptedOut())
+            return answer(202, bodies.AcceptedOut())
 
-        return _said(await once(db, key, effect))
+        return said(await once(db, key, effect))
 
     @api.post("/circles/{circle_id}/join")
     async def post_join(request: Request, circle_id: Id, body: bodies.JoinIn) -> bodies.CircleOut:
@@ -197,7 +178,7 @@ def _freezing(api: APIRouter, db: Database, keys: ServerKeys) -> None:
     async def post_unfreeze(request: Request, circle_id: Id, body: bodies.UnfreezeIn) -> Response:
         """Lets the circle spend again, with a payer's fresh proof."""
         actor = person_of(request.state)
-        key = await _request_key(request, actor=actor, operation=freeze.UNFREEZE, keys=keys)
+        key = await request_key(request, actor, operation=freeze.UNFREEZE, keys=keys)
         await _require_payer(db, circle_id, actor)
         proof_id = await proof.verify_proof(
             db,
@@ -211,58 +192,9 @@ def _freezing(api: APIRouter, db: Database, keys: ServerKeys) -> None:
 
         async def effect(conn: Connection) -> Answer:
             state = await freeze.unfreeze(conn, actor, circle_id=circle_id, proof_id=proof_id)
-            return _answer(200, bodies.CircleStateOut.model_validate({"state": str(state)}))
+            return answer(200, bodies.CircleStateOut.model_validate({"state": str(state)}))
 
-        return _said(await once(db, key, effect))
-
-
-def _operators(api: APIRouter, db: Database, keys: ServerKeys) -> None:
-    @api.post("/merchants", status_code=201, response_model=bodies.MerchantOut)
-    async def post_merchant(request: Request, body: bodies.MerchantIn) -> Response:
-        """Enters a merchant; for the operator's owners."""
-        actor = staff_of(request.state, "owner")
-
-        async def effect(conn: Connection) -> Closed:
-            return bodies.MerchantOut.of(await operator.add_merchant(conn, actor, name=body.name, mcc=body.mcc))
-
-        return await _made(request, effect, db=db, keys=keys, actor=actor, operation="merchant.add")
-
-    @api.get("/merchants")
-    async def get_merchants(request: Request, after: After = None, limit: Limit = 50) -> bodies.MerchantsOut:
-        """The operator's merchants; for all its staff."""
-        actor = staff_of(request.state, "owner", "installer", "support")
-        async with db.connection() as conn:
-            found = await operator.merchants_of(conn, actor.operator_id, after=after, limit=limit)
-        return bodies.MerchantsOut(merchants=[bodies.MerchantOut.of(one) for one in found], next=_next(found, limit))
-
-    @api.post("/sites", status_code=201, response_model=bodies.SiteOut)
-    async def post_site(request: Request, body: bodies.SiteIn) -> Response:
-        """Enters a site of a merchant; for the operator's owners."""
-        actor = staff_of(request.state, "owner")
-
-        async def effect(conn: Connection) -> Closed:
-            made = await operator.add_site(conn, actor, merchant_id=body.merchant_id, name=body.name)
-            return bodies.SiteOut.of(made)
-
-        return await _made(request, effect, db=db, keys=keys, actor=actor, operation="site.add")
-
-    @api.get("/sites")
-    async def get_sites(request: Request, merchant_id: After = None, after: After = None, limit: Limit = 50) -> bodies.SitesOut:
-        """The operator's sites, or those of one merchant; for all its staff."""
-        actor = staff_of(request.state, "owner", "installer", "support")
-        async with db.connection() as conn:
-            found = await operator.sites_of(conn, actor.operator_id, merchant_id=merchant_id, after=after, limit=limit)
-        return bodies.SitesOut(sites=[bodies.SiteOut.of(one) for one in found], next=_next(found, limit))
-
-
-class _Listed(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-def _next(found: Sequence[_Listed], limit: int) -> str | None:
-    """The cursor of the following page, if this one is full."""
-    return found[-1].id if len(found) == limit else None
+        return said(await once(db, key, effect))
 
 
 async def _require_payer(db: Database, circle_id: str, actor: Actor) -> None:
@@ -271,34 +203,3 @@ async def _require_payer(db: Database, circle_id: str, actor: Actor) -> None:
         roles = await store.require_member(conn, circle_id, actor.id)
     if Role.PAYER not in roles:
         raise Forbidden()
-
-
-async def _request_key(request: Request, *, actor: Actor, operation: str, keys: ServerKeys) -> RequestKey:
-    """The request's key with the fingerprint of what it asks. Raises: KeyMissing; Invalid."""
-    key = read_key(request.headers.get("idempotency-key"))
-    parts = (request.method.encode(), request.url.path.encode(), await request.body())
-    return RequestKey(principal_id=actor.id, operation=operation, key=key, fingerprint=keys.mac("fingerprint", *parts))
-
-
-async def _made(request: Request, effect: Effect, *, db: Database, keys: ServerKeys, actor: Actor, operation: str) -> Response:
-    """Makes something, 201; where the asker gave an `Idempotency-Key`, once only."""
-    if "idempotency-key" not in request.headers:
-        async with db.transaction() as conn:
-            made = await effect(conn)
-        return _said(_answer(201, made))
-    key = await _request_key(request, actor=actor, operation=operation, keys=keys)
-
-    async def answer(conn: Connection) -> Answer:
-        return _answer(201, await effect(conn))
-
-    return _said(await once(db, key, answer))
-
-
-def _answer(status: int, body: Closed) -> Answer:
-    content: dict[str, Any] = body.model_dump(mode="json")
-    return Answer(status, content)
-
-
-def _said(answer: Answer) -> JSONResponse:
-    headers = {"Idempotency-Replayed": "true"} if answer.replayed else {}
-    return JSONResponse(answer.body, status_code=answer.status, headers=headers)

@@ -66,6 +66,18 @@ class Forbidden(KinpayError):
     code = "forbidden"
 
 
+class SecondPersonNeeded(KinpayError):
+    """Your operator asks for two people here: once another owner agreed to `privileged_act_id`, send the same request again."""
+
+    code = "second-person-needed"
+
+
+class OwnersNeeded(KinpayError):
+    """There would be fewer than `at_least` owners; name another one first."""
+
+    code = "owners-needed"
+
+
 class NotFound(KinpayError):
     """There is no such thing for this asker; foreign and absent look alike."""
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 
 from kinpay.database.pool import Database, database_now
+from kinpay.operators.act import Act, ActKind
+from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import staff_of
 from kinpay.primitives.fields import Closed, Day, Id, Note
 from kinpay.reconciliation.breaks import Break, Resolution
@@ -140,9 +142,11 @@ def router(db: Database) -> APIRouter:
 
     @routes.post("/breaks/{break_id}/resolve")
     async def post_resolve(request: Request, break_id: Id, body: ResolutionIn) -> BreakOut:
-        """Ends a break: says what was done, and why."""
+        """Ends a break: says what was done, and why. To write one off takes two people where the operator asks for them."""
         asker = staff_of(request.state, *_STAFF)
-        async with db.transaction() as conn:
+        act = Act(ActKind.BREAK_WRITE_OFF, {"break_id": break_id, **body.model_dump(mode="json")})
+        written_off = body.resolution == Resolution.WRITTEN_OFF.value
+        async with privileged(db, asker, act) if written_off else db.transaction() as conn:
             found = await resolve_break(
                 conn,
                 operator_id=asker.operator_id,

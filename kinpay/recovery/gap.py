@@ -22,6 +22,7 @@ from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.mandates.sign_agreement import refresh_agreement
 from kinpay.primitives.apart import apart
+from kinpay.primitives.errors import NotFound
 from kinpay.primitives.ids import is_id
 from kinpay.providers.contract import (
     Adapters,
@@ -41,6 +42,10 @@ log = logging.getLogger(__name__)
 
 MARGIN: Final = timedelta(hours=1)
 """How far before the restored point is asked, too: clocks differ, and what was pending then has ended since."""
+STATEMENTS: Final = "statements"
+OUR_OWN: Final = "our own"
+"""Steps that can be left out: what providers tell, and what we ask for."""
+_WATCHED_FOR: Final = timedelta(days=3)
 _ROUNDS: Final = 3
 _AT_ONCE: Final = 8
 _SILENT: Final = (UnknownOutcome, NotExecuted, Misconfigured, NotKnown)
@@ -74,8 +79,7 @@ async def ask_for_gap(
 ) -> Asked:
     """Asks, books, settles; opens the database if everything is settled, or if `open_anyway` says why it may be all the same.
 
-    `db`: of connections that may write although it is closed. `skip` leaves steps out, for tests that want to see them
-    missed. Raises: NotFound in a database that never was restored.
+    `db`: of connections that may write although it is closed. `skip` leaves steps out. Raises: NotFound in a database that never was restored.
     """
     async with db.connection() as conn:
         restoration = await last_restoration(conn)
@@ -84,13 +88,15 @@ async def ask_for_gap(
     for _ in range(_ROUNDS):
         before = len(asked.booked)
         asked.objections, asked.silent, asked.lines = {}, [], 0
-        if "statements" not in skip:
+        if STATEMENTS not in skip:
             for account in accounts:
                 await _take_account(db, adapters, account, asked)
-        await _finish_known(db, adapters, asked)
+        if OUR_OWN not in skip:
+            await _finish_known(db, adapters, asked)
         if len(asked.booked) == before:
             break
-    await _ask_agreements(db, adapters, asked, public_url=public_url)
+    if OUR_OWN not in skip:
+        await _ask_agreements(db, adapters, asked, public_url=public_url)
     async with db.transaction() as conn:
         now = await database_now(conn)
         await note_asked(conn, restoration.id, now=now)
@@ -100,6 +106,22 @@ async def ask_for_gap(
         if asked.opened:
             await _tell_payers(conn, restoration.point_at, now=now)
     return asked
+
+
+async def ask_again(db: Database, adapters: Adapters, *, public_url: str) -> int:
+    """For the schedule: reads the statements of a gap once more, for days after the database was opened; returns what it booked.
+
+    A lost debit that was still pending at its provider when it was asked has ended since; a statement may have been late.
+    """
+    async with db.connection() as conn:
+        try:
+            restoration = await last_restoration(conn)
+        except NotFound:
+            return 0
+        now = await database_now(conn)
+    if restoration.opened_at is None or now - restoration.opened_at > _WATCHED_FOR:
+        return 0
+    return len((await ask_for_gap(db, adapters, public_url=public_url, skip=frozenset({OUR_OWN}))).booked)
 
 
 PAYERS = Sql("""

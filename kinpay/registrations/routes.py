@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
 
 from kinpay.biometrics import enrol
 from kinpay.biometrics.enrol import Erased
 from kinpay.biometrics.keyring import Keyring
-from kinpay.database.idempotency import Answer, RequestKey, once
+from kinpay.database.idempotency import Answer, once
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
 from kinpay.mandates.provider_account import Providers
+from kinpay.people.asked import After, Most, answer, request_key, said
 from kinpay.people.proof import verify_proof
 from kinpay.primitives.actor import Actor, actor_of, person_of
 from kinpay.primitives.errors import NotFound
-from kinpay.primitives.fields import Closed, Id, read_key
+from kinpay.primitives.fields import Id, read_key
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.registrations import bodies, captured, card, payer, store, view
 from kinpay.registrations.approve import OPERATION, approval_content, approve, refuse, require_match
@@ -31,8 +31,6 @@ from kinpay.registrations.request import request, request_assisted
 from kinpay.terminals.authenticate import by_own_key
 from kinpay.terminals.codes import Codes
 
-Limit = Annotated[int, Query(ge=1, le=100)]
-After = Annotated[Id | None, Query()]
 Effect = Callable[[Connection, list[Erased]], Awaitable[Answer]]
 
 
@@ -85,7 +83,7 @@ def _spender_routes(api: APIRouter, rooms: _Rooms) -> None:
         async def effect(conn: Connection, _: list[Erased]) -> Answer:
             now = await database_now(conn)
             made = await request(conn, rooms.codes, actor, asked=body.asked(), rules=rooms.rules, now=now)
-            return _answer(201, await view.spender_view(conn, made))
+            return answer(201, await view.spender_view(conn, made))
 
         return await _once(http, rooms, actor, operation="registration.request", effect=effect)
 
@@ -107,7 +105,7 @@ def _spender_routes(api: APIRouter, rooms: _Rooms) -> None:
 def _looking_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.get("/registrations")
     async def get_registrations(
-        http: Request, role: Literal["spender", "payer"], limit: Limit = 50, after: After = None
+        http: Request, role: Literal["spender", "payer"], limit: Most = 50, after: After = None
     ) -> bodies.RegistrationList:
         """One's own registrations in one role, the newest first."""
         actor = person_of(http.state)
@@ -161,9 +159,9 @@ def _payer_routes(api: APIRouter, rooms: _Rooms) -> None:
             erased.extend(gone)
             return Answer(200, {"registration_id": made.id})
 
-        said = await _run_once(http, rooms, actor, operation=OPERATION, effect=effect)
+        given = await _run_once(http, rooms, actor, operation=OPERATION, effect=effect)
         # The kept answer only names the registration: where to sign is known after the commit; a retry hears what is so now.
-        return _said(Answer(said.status, await _signed_on(rooms, registration_id), said.replayed))
+        return said(Answer(given.status, await _signed_on(rooms, registration_id), given.replayed))
 
     @api.post("/registrations/{registration_id}/refuse", response_model=bodies.PayerView)
     async def post_refuse(http: Request, registration_id: Id, body: bodies.RefuseIn) -> Response:
@@ -174,7 +172,7 @@ def _payer_routes(api: APIRouter, rooms: _Rooms) -> None:
             now = await database_now(conn)
             closed, gone = await refuse(conn, actor, registration_id=registration_id, block=body.block, now=now)
             erased.extend(gone)
-            return _answer(200, await view.payer_view(conn, closed))
+            return answer(200, await view.payer_view(conn, closed))
 
         return await _once(http, rooms, actor, operation="registration.refuse", effect=effect)
 
@@ -228,7 +226,7 @@ def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
         async def effect(conn: Connection, _: list[Erased]) -> Answer:
             now = await database_now(conn)
             made = await request_assisted(conn, rooms.codes, actor, asked=body.asked(), rules=rooms.rules, now=now)
-            return _answer(201, await view.terminal_view(conn, made, terminal_id=actor.id))
+            return answer(201, await view.terminal_view(conn, made, terminal_id=actor.id))
 
         return await _once(http, rooms, actor, operation="registration.request_assisted", effect=effect)
 
@@ -250,7 +248,7 @@ def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
                 now=now,
             )
             shown = bodies.CardOut(credential_id=made.credential_id, code=made.code, qr_svg=card.draw(made.code))
-            return _answer(201, shown)
+            return answer(201, shown)
 
         return await _once(http, rooms, actor, operation="registration.card", effect=effect)
 
@@ -274,7 +272,7 @@ def _capture_routes(api: APIRouter, rooms: _Rooms) -> None:
                 erased.extend(gone)
             shown = await view.terminal_view(conn, found, terminal_id=actor.id)
             state: Literal["captured", "failed"] = "failed" if template is None else "captured"
-            return _answer(200, bodies.CaptureTaken(capture_id=capture_id, state=state, registration=shown))
+            return answer(200, bodies.CaptureTaken(capture_id=capture_id, state=state, registration=shown))
 
         return await _once(http, rooms, actor, operation="capture.finish", effect=effect)
 
@@ -293,17 +291,8 @@ def _capture_routes(api: APIRouter, rooms: _Rooms) -> None:
         )
 
 
-def _answer(status: int, shown: Closed) -> Answer:
-    return Answer(status, shown.model_dump(mode="json"))
-
-
-def _said(answer: Answer) -> Response:
-    headers = {"Idempotency-Replayed": "true"} if answer.replayed else {}
-    return JSONResponse(answer.body, status_code=answer.status, headers=headers)
-
-
 async def _once(http: Request, rooms: _Rooms, actor: Actor, *, operation: str, effect: Effect) -> Response:
-    return _said(await _run_once(http, rooms, actor, operation=operation, effect=effect))
+    return said(await _run_once(http, rooms, actor, operation=operation, effect=effect))
 
 
 async def _run_once(http: Request, rooms: _Rooms, actor: Actor, *, operation: str, effect: Effect) -> Answer:
@@ -311,15 +300,12 @@ async def _run_once(http: Request, rooms: _Rooms, actor: Actor, *, operation: st
 
     Raises: KeyMissing; KeyReused; Invalid.
     """
-    key = read_key(http.headers.get("idempotency-key"))
-    parts = (http.method.encode(), http.url.path.encode(), await http.body())
-    fingerprint = rooms.keys.mac("fingerprint", *parts)
     erased: list[Erased] = []
 
     async def whole(conn: Connection) -> Answer:
         return await effect(conn, erased)
 
-    request_key = RequestKey(principal_id=actor.id, operation=operation, key=key, fingerprint=fingerprint)
-    answer = await once(rooms.db, request_key, whole)
+    key = await request_key(http, actor, operation=operation, keys=rooms.keys)
+    given = await once(rooms.db, key, whole)
     await enrol.finish(rooms.keyring, erased)
-    return answer
+    return given

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from kinpay.server.asgi import App, Receive, Scope, Send, state
 from kinpay.server.auth import Authentication, Checks
-from kinpay.server.front import Front
+from kinpay.server.front import Front, RequestTally
 from kinpay.server.guard import Guard, Limits
 from kinpay.server.openapi import describe
 
@@ -42,6 +42,7 @@ class Parts:
     hot: Mapping[tuple[str, str], HotRoute] = field(default_factory=dict)
     unparsed: Callable[[str], bool] = lambda _: False
     https: bool = False
+    tally: RequestTally | None = None
     limits: Limits | None = None
 
 
@@ -84,4 +85,5 @@ def build(parts: Parts) -> App:
 
     edge.add_route("/openapi.json", openapi, include_in_schema=False)
     known = Authentication(edge, parts.checks, skip=parts.unparsed)
-    return Front(Guard(Dispatch(parts.hot, known), unparsed=parts.unparsed, limits=parts.limits), https=parts.https)
+    guarded = Guard(Dispatch(parts.hot, known), unparsed=parts.unparsed, limits=parts.limits)
+    return Front(guarded, https=parts.https, tally=parts.tally)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from kinpay.people.api_key import TOKEN_START
+from kinpay.operators.api_key import TOKEN_START
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import Unauthenticated
 from kinpay.server.asgi import App, Receive, Scope, Send, header, state

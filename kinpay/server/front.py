@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from kinpay.primitives.ids import new_id
+from kinpay.primitives.tally import Histogram
 from kinpay.server.asgi import App, Headers, Message, Receive, Scope, Send, answer, header, state
 from kinpay.server.guard import ClientGone
 from kinpay.server.journal import note_request
@@ -23,12 +24,44 @@ _SAFETY: Final[Headers] = [
 _HTTPS: Final[Headers] = [(b"strict-transport-security", b"max-age=31536000")]
 
 
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+"""What a request may be counted under; other words are an asker's own and would be endless."""
+
+
+class RouteTally:
+    """The answers of one method at one route: by hundreds of the status (0: none), and how long they took, in seconds."""
+
+    __slots__ = ("answers", "took")
+
+    def __init__(self) -> None:
+        self.answers = [0] * 6
+        self.took = Histogram()
+
+
+class RequestTally:
+    """Every request of this process by method and template of its route; `-` stands for what is no route of ours."""
+
+    def __init__(self) -> None:
+        self.routes: dict[tuple[str, str], RouteTally] = {}
+
+    def add(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts a request: a look-up, two additions and a search among eleven numbers."""
+        tally = self.routes.get((method, route))
+        if tally is None:
+            if method not in METHODS:
+                method = "-"
+            tally = self.routes.setdefault((method, route), RouteTally())
+        tally.answers[status // 100] += 1
+        tally.took.add(seconds)
+
+
 class Front:
     """Catches what the layers below raise and answers with a problem; nothing that a client sends ends otherwise."""
 
-    def __init__(self, app: App, *, https: bool) -> None:
+    def __init__(self, app: App, *, https: bool, tally: RequestTally | None = None) -> None:
         """`https`: whether people reach this server over TLS, so that it may be told to their browsers."""
         self._app = app
+        self._tally = tally or RequestTally()
         self._safety = _SAFETY + (_HTTPS if https else [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +89,7 @@ class Front:
                 raise
             await _tell(error, scope, send_safely)
         finally:
-            _note(scope, told.status, began)
+            _note(self._tally, scope, told.status, began)
 
     def _headers(self, scope: Scope, given: Headers, request_id: str) -> Headers:
         """`given`, and those of ours that it does not set itself: a page brings its own policy."""
@@ -83,13 +116,16 @@ async def _tell(error: Exception, scope: Scope, send: Send) -> None:
     await answer(send, problem.status, headers, b"" if scope["method"] == "HEAD" else body)
 
 
-def _note(scope: Scope, status: int, began: float) -> None:
+def _note(tally: RequestTally, scope: Scope, status: int, began: float) -> None:
     known = state(scope)
+    seconds = time.perf_counter() - began
+    route = str(known.get("route") or getattr(scope.get("route"), "path", "-"))
+    tally.add(scope["method"], route, status, seconds)
     note_request(
         method=scope["method"],
-        route=str(known.get("route") or getattr(scope.get("route"), "path", "-")),
+        route=route,
         status=status,
-        ms=round((time.perf_counter() - began) * 1000, 2),
+        ms=round(seconds * 1000, 2),
         request_id=known["request_id"],
         actor_id=getattr(known.get("actor"), "id", None),
     )

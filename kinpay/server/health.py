@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 from fastapi import APIRouter
 
-from kinpay.database.migrate import SchemaMismatch, fits
+from kinpay.database.migrate import SchemaMismatch, is_fit
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import Closed
@@ -39,13 +39,13 @@ def router(db: Database) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> Health:
-        """The database answers, too, has this program's schema, and is not closed after a restore. 503 otherwise."""
+        """The database answers, has a schema that this program can work with, and is not closed after a restore. Else 503."""
         async with db.connection() as conn:
             try:
-                current = await fits(conn)
+                fit = await is_fit(conn)
             except asyncpg.UndefinedTableError:
-                current = False
-        if not current:
+                fit = False
+        if not fit:
             raise SchemaMismatch(reason="not_current")
         await want_open(db)
         return Health(status="ok")

@@ -12,6 +12,7 @@ from kinpay.database.pool import Database
 from kinpay.people.channel import Channel
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.server.callbacks import Callbacks
+from kinpay.server.front import RequestTally
 from kinpay.server.learn import Learner
 from kinpay.server.live import NoticeBoard
 from kinpay.server.provider_accounts import ProviderAccounts
@@ -25,11 +26,15 @@ from kinpay.webhooks.outbound import Outbound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """Everything that routes, tasks and commands stand on. `channel` is None where none was configured."""
+    """Everything that routes, tasks and commands stand on. `channel` is None where none was configured.
+
+    `for_charges`: the connections that batches have to themselves.
+    """
 
     settings: Settings
     public_url: str
     db: Database
+    for_charges: Database
     keys: ServerKeys
     codes: Codes
     keyring: Keyring
@@ -38,6 +43,7 @@ class House:
     batcher: Batcher
     callbacks: Callbacks
     board: NoticeBoard
+    requests: RequestTally
     channel: Channel | None
     outbound: Outbound
 
@@ -66,6 +72,7 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             settings=settings,
             public_url=public_url,
             db=db,
+            for_charges=hot,
             keys=keys,
             codes=Codes(keys),
             keyring=keyring,
@@ -74,6 +81,7 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             batcher=batcher,
             callbacks=Callbacks(db, providers, Learner(db, providers, keyring).learn),
             board=NoticeBoard(),
+            requests=RequestTally(),
             channel=_channel(settings),
             outbound=outbound,
         )

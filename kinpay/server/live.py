@@ -55,6 +55,11 @@ class NoticeBoard:
             for event in events:
                 event.set()
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open in this process."""
+        return sum(map(len, self._waiting.values()))
+
     def close(self) -> None:
         """Ends every stream; their people come back to another process."""
         self.closed = True

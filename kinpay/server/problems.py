@@ -80,6 +80,9 @@ WORDS: Final[Mapping[str, Words]] = {
     "malformed-request": Words(400, "The request cannot be read.", "无法读取请求。"),
     "method-not-allowed": Words(405, "This address does not know that method.", "此地址不支持该方法。"),
     "not-found": Words(404, "There is no such thing.", "未找到。"),
+    "owners-needed": Words(
+        409, "There would not be owners enough; name another one first.", "所有者人数将不足，请先增加一位所有者。"
+    ),
     "proof-invalid": Words(
         403,
         "The proof does not hold: wrong, expired, used, or for something else.",
@@ -102,6 +105,11 @@ WORDS: Final[Mapping[str, Words]] = {
     "signature-invalid": Words(401, "The request's signature does not hold.", "请求签名无效。"),
     "terminal-session-ended": Words(401, "The terminal's session has ended; open a new one.", "终端会话已结束，请重新建立。"),
     "too-many-requests": Words(429, "Too many attempts; try again later.", "尝试次数过多，请稍后再试。"),
+    "second-person-needed": Words(
+        403,
+        "This takes two people: another owner was asked. Send the same request again once they agreed.",
+        "此操作需要两人：已请另一位所有者确认，同意后请重发同一请求。",
+    ),
     "topic-unknown": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "unauthenticated": Words(401, "Sign in first.", "请先登录。"),
     "unsupported-media-type": Words(415, "The body must be application/json.", "请求内容必须是 application/json。"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
+from typing import TypeVar
 
 from kinpay.database.audit import Event, record
 from kinpay.database.pool import Database, database_now
@@ -12,13 +15,18 @@ from kinpay.primitives.errors import Invalid, NotFound
 from kinpay.primitives.ids import is_id, new_id
 from kinpay.primitives.sealed import Sealed
 from kinpay.primitives.server_keys import ServerKeys
+from kinpay.primitives.tally import Timed
 from kinpay.providers.contract import (
     AgreementRequest,
+    AgreementState,
     DebitRequest,
+    DebitState,
     Inbound,
     KnownDebit,
     Misconfigured,
+    NotExecuted,
     Notification,
+    NotKnown,
     Provider,
     ProviderAgreement,
     ProviderDebit,
@@ -28,6 +36,8 @@ from kinpay.providers.contract import (
     StatementLine,
 )
 from kinpay.providers.registry import OpenProviders, ProviderAccount, open_provider
+
+T = TypeVar("T")
 
 _PURPOSE = "provider-account"
 
@@ -89,6 +99,8 @@ class ProviderAccounts:
     """Finds accounts and opens their adapters; one for each process. `timeout_s` is for accounts that name none."""
 
     def __init__(self, db: Database, keys: ServerKeys, *, timeout_s: float) -> None:
+        self.calls: dict[tuple[str, str], Timed] = {}
+        """(provider, operation) → how this process's calls went; `outcome_of` and `Leased` say which outcomes there are."""
         self._db = db
         self._keys = keys
         self._timeout_s = timeout_s
@@ -98,7 +110,7 @@ class ProviderAccounts:
         """The adapter of an account; it may be kept for one piece of work. Raises: NotFound, Misconfigured."""
         account = await self.find(provider_account_id)
         async with self._open.using(account) as provider:
-            return Leased(self._open, account, provider)
+            return Leased(self._open, account, provider, self.calls)
 
     async def find(self, provider_account_id: str) -> ProviderAccount:
         """The account as it is now. Raises: NotFound; SealBroken if it was sealed under a root that is gone."""
@@ -126,7 +138,10 @@ class Leased:
     """An adapter that is held open only while it is being asked something: closing it under a debit would make the
     debit's outcome unknown, and never closing it would leak one for each change of an account."""
 
-    def __init__(self, opened: OpenProviders, account: ProviderAccount, found: Provider) -> None:
+    def __init__(
+        self, opened: OpenProviders, account: ProviderAccount, found: Provider, calls: dict[tuple[str, str], Timed]
+    ) -> None:
+        self._calls = calls
         self._opened = opened
         self._account = account
         self._found = found
@@ -135,38 +150,33 @@ class Leased:
 
     async def begin_agreement(self, request: AgreementRequest) -> ProviderAgreement:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.begin_agreement(request)
+        return await self._ask("begin_agreement", lambda provider: provider.begin_agreement(request))
 
     async def get_agreement(self, key: str) -> ProviderAgreement:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.get_agreement(key)
+        return await self._ask("get_agreement", lambda provider: provider.get_agreement(key))
 
     async def end_agreement(self, agreement_ref: str, *, reason: str) -> ProviderAgreement:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.end_agreement(agreement_ref, reason=reason)
+        return await self._ask("end_agreement", lambda provider: provider.end_agreement(agreement_ref, reason=reason))
 
     async def bind_spender(self, agreement_ref: str, spender: SpenderAtProvider) -> ProviderAgreement:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.bind_spender(agreement_ref, spender)
+        return await self._ask("bind_spender", lambda provider: provider.bind_spender(agreement_ref, spender))
 
     async def unbind_spender(self, agreement_ref: str, *, spender_ref: str) -> ProviderAgreement:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.unbind_spender(agreement_ref, spender_ref=spender_ref)
+        return await self._ask(
+            "unbind_spender", lambda provider: provider.unbind_spender(agreement_ref, spender_ref=spender_ref)
+        )
 
     async def debit(self, request: DebitRequest) -> ProviderDebit:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.debit(request)
+        return await self._ask("debit", lambda provider: provider.debit(request))
 
     async def get_debit(self, request: DebitRequest) -> ProviderDebit:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.get_debit(request)
+        return await self._ask("get_debit", lambda provider: provider.get_debit(request))
 
     async def look_up_debit(self, key: str) -> KnownDebit:
         """As the port says."""
@@ -175,18 +185,15 @@ class Leased:
 
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.cancel_debit(request)
+        return await self._ask("cancel_debit", lambda provider: provider.cancel_debit(request))
 
     async def refund(self, request: RefundRequest) -> ProviderRefund:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.refund(request)
+        return await self._ask("refund", lambda provider: provider.refund(request))
 
     async def get_refund(self, request: RefundRequest) -> ProviderRefund:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            return await provider.get_refund(request)
+        return await self._ask("get_refund", lambda provider: provider.get_refund(request))
 
     def receive(self, inbound: Inbound) -> Notification:
         """As the port says; pure, so that an adapter closed meanwhile does as well."""
@@ -194,9 +201,47 @@ class Leased:
 
     async def statement(self, day: date) -> AsyncIterator[StatementLine]:
         """As the port says."""
-        async with self._opened.using(self._account) as provider:
-            async for line in provider.statement(day):
-                yield line
+        with self._counted("statement") as told:
+            async with self._opened.using(self._account) as provider:
+                async for line in provider.statement(day):
+                    yield line
+            told.append("ok")
 
     async def close(self) -> None:
         """Nothing of its own is open."""
+
+    async def _ask(self, operation: str, call: Callable[[Provider], Awaitable[T]]) -> T:
+        with self._counted(operation) as told:
+            async with self._opened.using(self._account) as provider:
+                answer = await call(provider)
+            told.append(outcome_of(answer))
+        return answer
+
+    @contextmanager
+    def _counted(self, operation: str) -> Iterator[list[str]]:
+        """Counts one call under the outcome that the block appends; under what it raises otherwise, which may be anything:
+        then nobody knows what the provider did."""
+        told: list[str] = []
+        began, outcome = time.perf_counter(), "unknown"
+        try:
+            yield told
+        except NotExecuted:
+            outcome = "not_executed"
+            raise
+        except NotKnown:
+            outcome = "not_known"
+            raise
+        except Misconfigured:
+            outcome = "misconfigured"
+            raise
+        finally:
+            timed = self._calls.setdefault((self.name, operation), Timed())
+            timed.add(told[0] if told else outcome, time.perf_counter() - began)
+
+
+def outcome_of(answer: object) -> str:
+    """`refused` for a provider's definitive no, `pending` where it has yet to decide, otherwise `ok`."""
+    state = getattr(answer, "state", None)
+    if state in (DebitState.FAILED, AgreementState.REFUSED):
+        return "refused"
+    return "pending" if state in (DebitState.PENDING, AgreementState.PENDING) else "ok"

@@ -32,9 +32,19 @@ def read_keys(path: Path, *, may_create: bool) -> ServerKeys:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsWrong([f"KINPAY_SECRET_FILE: {path} cannot be read ({type(error).__name__})."]) from None
-    if mode & 0o077:
+    if mode & _closed_to(path):
         raise SettingsWrong([f"KINPAY_SECRET_FILE: others can read {path}; run `chmod 600 {path}`."])
     return ServerKeys.of([_root(path, number, line) for number, line in enumerate(lines, 1)] or _none(path))
+
+
+def _closed_to(path: Path) -> int:
+    """The bits of a file's mode that must not be set.
+
+    systemd hands a credential over by an access list, whose mask shows as the right of a group, which is root's.
+    Source: systemd.exec(5), LoadCredential.
+    """
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    return 0o037 if handed_over and path.parent == Path(handed_over) else 0o077
 
 
 def _root(path: Path, number: int, line: str) -> bytes:

@@ -15,14 +15,18 @@ from typing import Any, Final
 import asyncpg
 import uvicorn
 
-from kinpay.database.migrate import SchemaMismatch, fits, migrate
+from kinpay.database.migrate import SchemaMismatch, is_fit, migrate
 from kinpay.primitives.errors import Busy
 from kinpay.recovery.closed import closed_as_of
 from kinpay.server.asgi import App
 from kinpay.server.assemble import application, errands, tasks
+from kinpay.server.backlog import Backlog
 from kinpay.server.embedded import find_database
+from kinpay.server.exposition import written
 from kinpay.server.house import House, open_house
 from kinpay.server.live import CHANNEL
+from kinpay.server.metrics import metrics
+from kinpay.server.metrics_port import MetricsPort
 from kinpay.server.punctual import Punctual
 from kinpay.server.settings import Settings, SettingsWrong
 from kinpay.webhooks.send import WAKE_CHANNEL, Sender
@@ -50,7 +54,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             _spare_the_collector()
             stopping = _on_signals(server.ask_to_exit, house.board.close)
             background = Background(house, work=settings.worker == "inside")
-            async with asyncio.TaskGroup() as group:
+            async with _telling(house, background, server), asyncio.TaskGroup() as group:
                 helping = group.create_task(background.run())
                 group.create_task(_announce(server, f"kinpay ready on {url}", announce))
                 await server.serve(sockets=[listening])
@@ -66,13 +70,39 @@ async def work(settings: Settings, announce: Callable[[str], None]) -> None:
         background = Background(house, work=True)
         stopped = asyncio.Event()
         ignore = _on_signals(stopped.set)
-        async with asyncio.TaskGroup() as group:
+        async with _telling(house, background, None), asyncio.TaskGroup() as group:
             helping = group.create_task(background.run())
             announce("kinpay worker ready")
             await stopped.wait()
             ignore()
             background.stop()
             await _patiently(helping)
+
+
+@asynccontextmanager
+async def _telling(house: House, background: Background, serving: _Server | None) -> AsyncIterator[None]:
+    """Tells `/metrics` where that is configured, for as long as the block lasts. Raises: OSError (the port is taken)."""
+    place = house.settings.metrics_listen
+    if place is None:
+        yield
+        return
+    backlog = Backlog(house.db)
+
+    async def text() -> bytes:
+        connections = None if serving is None else len(serving.server_state.connections)
+        numbers = await backlog.read()
+        worker, schedule = background.worker, background.schedule
+        return written(metrics(house, numbers, worker=worker, schedule=schedule, connections=connections))
+
+    server = _Server(MetricsPort(text, token=house.settings.metrics_token))
+    with _bound(*place) as listening:
+        telling = asyncio.create_task(server.serve(sockets=[listening]))
+        log.info("telling metrics", extra={"port": listening.getsockname()[1]})
+        try:
+            yield
+        finally:
+            server.ask_to_exit()
+            await _patiently(telling)
 
 
 @asynccontextmanager
@@ -106,7 +136,7 @@ async def _check_schema(url: str) -> None:
     except (OSError, asyncpg.PostgresError) as error:
         raise Busy(reason="database") from error
     try:
-        if not await fits(conn):
+        if not await is_fit(conn):
             raise SchemaMismatch(reason="not_current")
     except asyncpg.UndefinedTableError:
         raise SchemaMismatch(reason="empty") from None
@@ -123,11 +153,11 @@ class Background:
         self._hearing: asyncio.Task[None] | None = None
         self._listener = Listener(house.db)
         self._listener.on(CHANNEL, house.board.heard)
-        self._worker = Worker(house.db, tasks(house)) if work else None
-        self._schedule = Schedule(house.db, errands(house)) if work else None
+        self.worker = Worker(house.db, tasks(house)) if work else None
+        self.schedule = Schedule(house.db, errands(house)) if work else None
         self._sender = Sender(house.db, house.keys, house.outbound) if work else None
-        if self._worker is not None:
-            self._listener.on("outbox", self._worker.wake)
+        if self.worker is not None:
+            self._listener.on("outbox", self.worker.wake)
         if self._sender is not None:
             self._listener.on(WAKE_CHANNEL, self._sender.wake)
 
@@ -151,21 +181,21 @@ class Background:
                     point_at = await closed_as_of(conn)
                 if point_at is None:
                     return True
-                log.warning("restored and closed: nothing is done before `kinpay restore --requery`")
+                log.warning("restored and closed: nothing is done before `kinpay requery`")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSED_LOOK_S):
                     await self._stopped.wait()
         return False
 
     def _parts(self) -> list[Worker | Schedule | Sender]:
-        return [part for part in (self._worker, self._schedule, self._sender) if part is not None]
+        return [part for part in (self.worker, self.schedule, self._sender) if part is not None]
 
     def stop(self) -> None:
         """Begins nothing more; what is under way is finished."""
         self._stopped.set()
         for part in self._parts():
             part.stop()
-        if self._worker is None and self._hearing is not None:
+        if self.worker is None and self._hearing is not None:
             self._hearing.cancel()
 
 
@@ -210,10 +240,16 @@ async def _announce(server: _Server, text: str, announce: Callable[[str], None])
 @contextmanager
 def _listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
     """Takes the port before anything else, so that a port that is taken starts nothing."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    try:
+    with _bound(settings.host, settings.port) as listening:
         yield listening, _default_url(settings.host, listening.getsockname()[1])
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=2048)
+    try:
+        yield listening
     finally:
         listening.close()
 

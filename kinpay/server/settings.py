@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kinpay.people.channel import Channel, channel_of
 from kinpay.primitives.sealed import Sealed
-from kinpay.webhooks.address import Network, networks_of
+from kinpay.server import readers
+from kinpay.webhooks.address import Network
 
 PREFIX: Final = "KINPAY_"
-_SECRET_CHARS: Final = 24
 CONFIG: Final = "KINPAY_CONFIG"
 
 
@@ -48,6 +47,8 @@ class Settings:
     worker: Literal["inside", "apart"]
     max_connections: int
     provider_timeout_s: float
+    metrics_listen: readers.Place | None
+    metrics_token: Sealed[bytes] | None
     webhook_http: bool
     webhook_networks: tuple[Network, ...]
     log_level: str
@@ -88,93 +89,6 @@ class Setting:
         return PREFIX + self.field.upper()
 
 
-def _path(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_absolute():
-        raise ValueError("write an absolute path")
-    return path
-
-
-def _database_url(text: str) -> str | None:
-    if not text:
-        return None
-    if urlsplit(text).scheme not in ("postgresql", "postgres"):
-        raise ValueError("write postgresql://user@host/database, or leave it empty for the embedded one")
-    for place in urlsplit(text).netloc.rpartition("@")[2].split(","):
-        port = place.rpartition("]")[2].partition(":")[2]
-        if port and not (port.isascii() and port.isdigit()):
-            raise ValueError("its port is no number; a password's own / @ and : are written %2F %40 and %3A")
-    return text
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-            raise ValueError(f"write a whole number from {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.1 <= value <= 120:
-        raise ValueError("write seconds, from 0.1 to 120")
-    return value
-
-
-def _public_url(text: str) -> str | None:
-    if not text:
-        return None
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("write https://host, as people's phones reach it")
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"write one of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def _host(text: str) -> str:
-    if not text or any(char.isspace() or char == "/" for char in text):
-        raise ValueError("write an address or a host's name")
-    return text
-
-
-def _switch(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError("write 0 or 1")
-    return text == "1"
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    try:
-        return networks_of(text)
-    except ValueError:
-        raise ValueError("write networks like 10.1.0.0/16, separated by commas") from None
-
-
-def _optional(text: str) -> str | None:
-    return text or None
-
-
-def _secret(text: str) -> Sealed[bytes] | None:
-    if not text:
-        return None
-    if len(text) < _SECRET_CHARS:
-        raise ValueError(f"write at least {_SECRET_CHARS} characters")
-    return Sealed(text.encode())
-
-
 def _default_home() -> str:
     return "/var/lib/kinpay" if os.geteuid() == 0 else "~/.local/share/kinpay"
 
@@ -184,13 +98,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "home",
         "The folder of the embedded database, the secret and the keyring. For root it is `/var/lib/kinpay`.",
         "~/.local/share/kinpay",
-        _path,
+        readers.path,
     ),
     Setting(
         "database_url",
         "The PostgreSQL (15 or later) to use, `postgresql://…`. Empty: an embedded one, started under `KINPAY_HOME`.",
         "",
-        _database_url,
+        readers.database_url,
         secret=True,
     ),
     Setting(
@@ -198,28 +112,28 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "The server's root secrets, one base64 line of 32 bytes each, newest first; older ones are still accepted. Made "
         "(readable by its owner only) at the first start with the embedded database; with another database it has to be there.",
         "$KINPAY_HOME/secret",
-        _path,
+        readers.path,
     ),
     Setting(
         "keyring",
         "The folder of the templates' wrapped keys, one a template. Keep it out of the database's backups: destroying a key "
         "there is what makes a template unreadable for ever.",
         "$KINPAY_HOME/keyring",
-        _path,
+        readers.path,
     ),
-    Setting("host", "The address to listen on.", "127.0.0.1", _host),
+    Setting("host", "The address to listen on.", "127.0.0.1", readers.host),
     Setting(
         "port",
         "The port to listen on; `0` takes a free one, and the line `kinpay ready on …` names it.",
         "8700",
-        _whole(0, 65535),
+        readers.whole(0, 65535),
     ),
     Setting(
         "public_url",
         "Where people's phones reach this server; it stands in QR codes and in the way back from a provider. "
         "Empty: `http://HOST:PORT`.",
         "",
-        _public_url,
+        readers.public_url,
     ),
     Setting(
         "code_channel",
@@ -227,48 +141,65 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "(signed), or `file:/PATH`, which writes codes down readably and is allowed only with `KINPAY_DEMO=1`. "
         "`serve` and `worker` refuse to start without one.",
         "",
-        _optional,
+        readers.optional,
     ),
     Setting(
         "code_webhook_secret",
         "What a `webhook:` channel signs its requests with, at least 24 characters; the receiver needs the same.",
         "",
-        _secret,
+        readers.secret,
         secret=True,
     ),
-    Setting("demo", "`1` on a machine where nothing is real: allows what must never be allowed elsewhere.", "0", _switch),
+    Setting(
+        "demo", "`1` on a machine where nothing is real: allows what must never be allowed elsewhere.", "0", readers.switch
+    ),
     Setting(
         "worker",
         "`inside`: `kinpay serve` also does the background work. `apart`: `kinpay worker` does, in its own process.",
         "inside",
-        _one_of("inside", "apart"),
+        readers.one_of("inside", "apart"),
     ),
-    Setting("max_connections", "Database connections of this process, at most.", "20", _whole(6, 1000)),
+    Setting("max_connections", "Database connections of this process, at most.", "20", readers.whole(6, 1000)),
     Setting(
         "provider_timeout_s",
         "How long to wait for a provider's answer, in seconds, where its account does not say otherwise. After it the "
         "outcome is unknown and is asked for later.",
         "10",
-        _seconds,
+        readers.seconds,
+    ),
+    Setting(
+        "metrics_listen",
+        "`HOST:PORT` on which this process (`serve` or `worker`) tells its `/metrics` in the text format of Prometheus, and "
+        "`/healthz`; apart from the port that people reach. Each process needs its own. Empty: nowhere.",
+        "",
+        readers.place,
+    ),
+    Setting(
+        "metrics_token",
+        "What whoever asks for `/metrics` has to bring as `Authorization: Bearer …`, at least 24 characters. It may be left "
+        "out only where `KINPAY_METRICS_LISTEN` is a loopback address.",
+        "",
+        readers.secret,
+        secret=True,
     ),
     Setting(
         "webhook_http",
         "`1` lets webhook endpoints be plain `http`, for a sandbox: whoever is on the way reads and changes what is sent.",
         "0",
-        _switch,
+        readers.switch,
     ),
     Setting(
         "webhook_networks",
         "Networks (CIDR, separated by commas) that webhook endpoints may be in although they are not public. Whoever may name "
         "an endpoint can then have requests sent into them.",
         "",
-        _networks,
+        readers.networks,
     ),
     Setting(
         "log_level",
         "The least that is logged: `debug`, `info`, `warning` or `error`.",
         "info",
-        _one_of("debug", "info", "warning", "error"),
+        readers.one_of("debug", "info", "warning", "error"),
     ),
 )
 
@@ -305,6 +236,9 @@ _NAMES: Final = frozenset(setting.name for setting in SETTINGS)
 
 
 def _check_together(values: Mapping[str, Any], problems: list[str]) -> None:
+    place = values["metrics_listen"]
+    if place is not None and values["metrics_token"] is None and not place.is_loopback:
+        problems.append("KINPAY_METRICS_TOKEN: write one, as KINPAY_METRICS_LISTEN is an address that others can reach.")
     if values["code_channel"] is None:
         return
     try:
@@ -365,8 +299,10 @@ def _written(setting: Setting, value: object) -> str:
         return "1" if value else "0"
     if isinstance(value, Sealed):
         return "…"
+    if isinstance(value, readers.Place):
+        return str(value)
     if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
+        return ",".join(map(str, value))
     return _without_password(str(value)) if setting.secret else str(value)
 
 

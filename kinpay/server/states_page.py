@@ -14,6 +14,7 @@ from kinpay.charges.charge import CHARGE
 from kinpay.charges.debit import DEBIT, REFUND
 from kinpay.mandates.agreement import AGREEMENT_LIFE
 from kinpay.mandates.mandate import MANDATE_LIFE
+from kinpay.operators.act import ACT_LIFE
 from kinpay.people.circle import CIRCLE_LIFE
 from kinpay.people.person import PERSON_LIFE
 from kinpay.primitives.lifecycle import Lifecycle
@@ -49,8 +50,17 @@ LIVES: Final[Sequence[Drawn]] = (
         note="`decide` says where one begins; what a restored database lost and a provider tells begins `submitted`. "
         "Nothing begins `asking` yet: approvals by a person are a later issue.",
     ),
-    Drawn(life=DEBIT, begins=("submitted",), note="Nothing begins `frozen` yet: debits once a day are a later issue."),
+    Drawn(
+        life=DEBIT,
+        begins=("submitted",),
+        note="Nothing begins `frozen` yet: no provider of ours wants a debit announced before it is sent.",
+    ),
     Drawn(life=REFUND, begins=("submitted",)),
+    Drawn(
+        life=ACT_LIFE,
+        begins=("asked",),
+        note="Only where an operator asks for two people; see [two people](operators.md).",
+    ),
     Drawn(
         life=DELIVERY_LIFE,
         begins=("pending",),

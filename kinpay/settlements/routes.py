@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from kinpay.database.pool import Database, database_now
+from kinpay.operators.act import Act, ActKind
+from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Scope, staff_of, staff_or_key_of
 from kinpay.primitives.fields import Closed, Currency, Day, Id, Note
 from kinpay.primitives.money import shown_amount
@@ -97,7 +99,7 @@ def router(db: Database) -> APIRouter:
         day: Day,
         currency: Currency = "CNY",
         after: Id | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        limit: Annotated[int, Query(ge=1, le=100)] = 100,
     ) -> SettlementLinesOut:
         """What a closed day is made of."""
         asker = staff_or_key_of(request.state, Scope.SETTLEMENTS_READ, "owner", "support")
@@ -123,9 +125,10 @@ def router(db: Database) -> APIRouter:
 
     @routes.post("/{day}/paid")
     async def post_paid(request: Request, merchant_id: Id, day: Day, body: PaidIn) -> SettlementOut:
-        """Notes that a closed day was paid to the merchant."""
+        """Notes that a closed day was paid to the merchant. Takes two people where the operator asks for them."""
         asker = staff_of(request.state, "owner")
-        async with db.transaction() as conn:
+        about = {"merchant_id": merchant_id, "day": day.isoformat(), **body.model_dump(mode="json")}
+        async with privileged(db, asker, Act(ActKind.SETTLEMENT_PAY, about)) as conn:
             await require_merchant(conn, merchant_id, asker=asker)
             paid = await note_paid(
                 conn,

@@ -9,6 +9,8 @@ from typing import Annotated, Final, Protocol
 from fastapi import APIRouter, Query, Request, Response
 
 from kinpay.database.pool import Database
+from kinpay.operators.act import Act, ActKind
+from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Actor, Scope, staff_or_key_of
 from kinpay.primitives.errors import Invalid
 from kinpay.primitives.fields import Id
@@ -62,7 +64,7 @@ def _endpoint_routes(routes: APIRouter, db: Database, *, keys: ServerKeys, outbo
         actor = _asker(request)
         await _judge(outbound, body.url)
         wanted = manage.NewEndpoint(merchant_id=body.merchant_id, url=body.url, types=body.types, description=body.description)
-        async with db.transaction() as conn:
+        async with privileged(db, actor, Act(ActKind.WEBHOOK_SEND, body.model_dump(mode="json"))) as conn:
             made, secret = await manage.make_endpoint(conn, keys, actor=actor, wanted=wanted)
         return bodies.EndpointMade(endpoint=bodies.EndpointOut.of(made), secret=secret_text(secret))
 
@@ -81,7 +83,8 @@ def _endpoint_routes(routes: APIRouter, db: Database, *, keys: ServerKeys, outbo
         if body.url is not None:
             await _judge(outbound, body.url)
         change = manage.Change(url=body.url, types=body.types, description=body.description, enabled=body.enabled)
-        async with db.transaction() as conn:
+        act = Act(ActKind.WEBHOOK_SEND, {"endpoint_id": endpoint_id, **body.model_dump(mode="json")})
+        async with db.transaction() if body.url is None else privileged(db, actor, act) as conn:
             return bodies.EndpointOut.of(await manage.change_endpoint(conn, endpoint_id, actor=actor, change=change))
 
     @routes.delete("/webhook-endpoints/{endpoint_id}", status_code=204)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +18,7 @@ from typing import Final
 from kinpay.database.pool import Database
 from kinpay.database.sql import Sql
 from kinpay.primitives.errors import Busy
+from kinpay.primitives.tally import Timed
 from kinpay.worker.tasks import Message, Tasks, find
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class Worker:
         self, db: Database, tasks: Tasks, *, pace: Pace | None = None, jitter: Callable[[], float] = random.random
     ) -> None:
         """`jitter` in [0, 1) spreads retries, so that what failed together does not return together."""
+        self.tally: dict[str, Timed] = {}
+        """By what stands before a topic's first point: topics are ours, so these are few."""
         self._db = db
         self._tasks = tasks
         self._pace = pace or Pace()
@@ -153,18 +157,26 @@ class Worker:
         async with self._db.transaction() as conn:
             for row in await BURY_KILLERS.rows(conn, max_attempts=MAX_ATTEMPTS):
                 log.error("message given up", extra={"message_id": row["id"], "topic": row["topic"], "error": "lease ran out"})
+                self._note(row["topic"], "given_up", self._pace.lease_s)
             lease = timedelta(seconds=self._pace.lease_s)
             rows = await CLAIM.rows(conn, at_most=at_most, lease=lease, max_attempts=MAX_ATTEMPTS)
         return [Message(**row) for row in sorted(rows, key=lambda row: int(row["id"]))]
 
     async def _deliver(self, message: Message) -> None:
+        began = time.perf_counter()
+        outcome = "delivered"
         try:
             async with asyncio.timeout(self._pace.task_timeout_s):
                 await find(self._tasks, message.topic)(message)
         except Exception as error:
+            outcome = "given_up" if message.attempt >= MAX_ATTEMPTS else "put_off"
             await self._settle(message, error)
         else:
             await self._settle(message, None)
+        self._note(message.topic, outcome, time.perf_counter() - began)
+
+    def _note(self, topic: str, outcome: str, seconds: float) -> None:
+        self.tally.setdefault(topic.partition(".")[0], Timed()).add(outcome, seconds)
 
     async def _settle(self, message: Message, error: Exception | None) -> None:
         """Writes down how it went; if that fails, the lease runs out and the message is delivered again."""

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -39,6 +40,19 @@ AT_ONCE: Final = 4
 could, they would hold every connection of a small pool and wait for each other."""
 
 
+class ErrandTally:
+    """How one errand went in this process. `last_success_at` (Unix seconds) begins as the moment it was first waited for, so
+    that an errand that never ran through is late in the end, too.
+    """
+
+    __slots__ = ("failures", "last_success_at", "runs", "seconds")
+
+    def __init__(self) -> None:
+        self.runs = self.failures = 0
+        self.seconds = 0.0
+        self.last_success_at = time.time()
+
+
 class Schedule:
     """Runs errands until told to stop."""
 
@@ -46,8 +60,9 @@ class Schedule:
         """Raises: ValueError for two errands of one name."""
         if len({errand.name for errand in errands}) != len(errands):
             raise ValueError("two errands of one name")
+        self.errands = errands
+        self.tally = {errand.name: ErrandTally() for errand in errands}
         self._db = db
-        self._errands = errands
         self._jitter = jitter
         self._stopping = asyncio.Event()
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -59,20 +74,20 @@ class Schedule:
     async def run(self) -> None:
         """Runs every errand at its pace until `stop`."""
         async with asyncio.TaskGroup() as group:
-            for errand in self._errands:
+            for errand in self.errands:
                 group.create_task(self._repeat(errand))
 
     async def run_once(self) -> None:
         """Every errand once, in their order; for commands and tests."""
-        for errand in self._errands:
-            await attempt(self._db, errand)
+        for errand in self.errands:
+            await attempt(self._db, errand, self.tally[errand.name])
 
     async def _repeat(self, errand: Errand) -> None:
         # Processes that start together should not ask together for ever.
         pause_s = errand.every_s * self._jitter()
         while not await self._stops_within(pause_s):
             async with self._turns:
-                await attempt(self._db, errand)
+                await attempt(self._db, errand, self.tally[errand.name])
             pause_s = errand.every_s
 
     async def _stops_within(self, seconds: float) -> bool:
@@ -84,15 +99,16 @@ class Schedule:
         return True
 
 
-async def attempt(db: Database, errand: Errand) -> bool:
+async def attempt(db: Database, errand: Errand, tally: ErrandTally | None = None) -> bool:
     """Runs the errand unless another process is at it; whether it ran through. Never raises but for cancellation."""
+    tally = tally or ErrandTally()
     number = int.from_bytes(hashlib.sha256(errand.name.encode()).digest()[:4], "big", signed=True)
     try:
         async with db.connection() as conn:
             if not await TRY_LOCK.value(conn, space=_SPACE, number=number):
                 return False
             try:
-                return await _ran_through(errand)
+                return await _ran_through(errand, tally)
             finally:
                 if not conn.is_closed():
                     await UNLOCK.value(conn, space=_SPACE, number=number)
@@ -100,11 +116,17 @@ async def attempt(db: Database, errand: Errand) -> bool:
         return False
 
 
-async def _ran_through(errand: Errand) -> bool:
+async def _ran_through(errand: Errand, tally: ErrandTally) -> bool:
+    began = time.perf_counter()
+    tally.runs += 1
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await errand.run()
     except Exception as error:
         log.error("errand failed", extra={"errand": errand.name, "error": type(error).__name__}, exc_info=error)
+        tally.failures += 1
         return False
+    finally:
+        tally.seconds += time.perf_counter() - began
+    tally.last_success_at = time.time()
     return True

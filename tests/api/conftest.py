@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
 import kinpay_postgres
-from kinpay.cli.demo.stage import Running, codes_file, remove_cluster, server_environment, start_bank
-from kinpay.cli.demo.world import World, open_world
-from kinpay.server.assemble import application
-from kinpay.server.house import House, open_house
-from kinpay.server.serve import Background
-from kinpay.server.settings import read_settings
-from tests.api.asking import URL
-from tests.api.town import Town, build, same_world, stop_quietly
+from kinpay.cli.demo.stage import Running
+from tests.api.standing import standing_bank, standing_town
+from tests.api.town import Town
 from tests.conftest import check_books
 
 _numbers = count(1)
@@ -34,16 +21,8 @@ _numbers = count(1)
 @pytest.fixture(scope="module")
 def town_bank() -> Iterator[Running]:
     """A sandbox bank with a cluster of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="town-bank-", dir="/tmp"))
-    folder.chmod(0o711)
-    bank = start_bank(folder / "bank", folder / "bank.log")
-    try:
-        bank.wait_ready()
+    with standing_bank() as bank:
         yield bank
-    finally:
-        bank.stop()
-        remove_cluster(folder / "bank" / "cluster")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -51,37 +30,9 @@ async def town(cluster: kinpay_postgres.Cluster, administrator: Any, template: s
     """One town a file: bad input must not change it; whoever is let in uses it up, so that test comes last in its file."""
     name = f"town_{next(_numbers)}"
     await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-    folder = Path(tempfile.mkdtemp(prefix="kinpay-town-", dir="/tmp"))
-    secret = folder / "secret"
-    secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
-    secret.chmod(0o600)
-    url = cluster.url(name)
-    more = {"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12", "KINPAY_WEBHOOK_NETWORKS": "127.0.0.0/8"}
-    more["KINPAY_WEBHOOK_HTTP"] = "1"
-    environment = server_environment(folder, more=more)
-    async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.push_async_callback(administrator.execute, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        house = await stack.enter_async_context(open_house(read_settings(environment), url, public_url=URL))
-        worlds = [
-            await stack.enter_async_context(open_world(environment, url=URL, bank_url=town_bank.url, codes=codes_file(folder)))
-            for _ in range(2)
-        ]
-        yield await _built(stack, house, worlds)
-        await check_books(url)
-
-
-async def _built(stack: AsyncExitStack, house: House, worlds: list[World]) -> Town:
-    """Builds with the worker running, and stops it: from then on only requests change anything."""
-    transport = httpx.ASGITransport(app=application(house))
-    http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url=URL, timeout=30))
-    background = Background(house, work=True)
-    working = asyncio.create_task(background.run())
     try:
-        town = await build(house, [same_world(world, http) for world in worlds])
+        async with standing_town(cluster.url(name), town_bank) as found:
+            yield found
+            await check_books(cluster.url(name))
     finally:
-        background.stop()
-        await stop_quietly(working)
-    # A stream would never end; so there are none, and whoever may listen hears only the greeting.
-    house.board.close()
-    return town
+        await administrator.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

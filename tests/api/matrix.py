@@ -45,8 +45,8 @@ class Row:
     """One way to ask an operation. `things`: path parameter → thing of a family, where the names differ.
 
     `also`: codes that turn away here, beside the usual ones. `coded`: the thing is in a signed code, which nobody can make up,
-    so that there is no absent one to compare with. `hollow`: outsiders are answered, with what is said of nothing. `last`: how
-    late the row is let in, because it ends what others need. `ends`: once it is done, whoever comes later finds nothing.
+    or an account: there is no absent one to compare with. `hollow`: outsiders are answered, with what is said of nothing.
+    `last`: how late the row is let in, because it ends what others need. `ends`: whoever comes later finds nothing.
     `works`: somebody's request must succeed, not only be let in. `keyed`: an Idempotency-Key is required.
     """
 
@@ -266,6 +266,24 @@ REGISTRATIONS = [
         "POST /v1/registrations/{registration_id}/refuse", {"payer"}, _same({"block": False}), keyed=True, last=31, works=True
     ),
 ]
+OPERATOR = [
+    _row("GET /v1/operator", STAFF),
+    _row("PUT /v1/operator/dual-control", {"owner", "alien_owner"}, _same({"on": False})),
+    _row("GET /v1/staff", STAFF),
+    _row("POST /v1/staff", {"owner"}, lambda f: {"account": f["newcomer_account"], "role": "support"}, coded=True),
+    _row(
+        "DELETE /v1/staff/{person_id}/{role}",
+        {"owner"},
+        things={"person_id": "newcomer", "role": "a_role"},
+        last=5,
+        ends=True,
+    ),
+    _row("GET /v1/privileged-acts", STAFF),
+    _row("GET /v1/privileged-acts/{act_id}", {"owner"}),
+    _row("POST /v1/privileged-acts/{act_id}/approve", {"owner"}, last=1),
+    _row("POST /v1/privileged-acts/{act_id}/refuse", {"owner"}, last=2, ends=True),
+    _row("POST /v1/privileged-acts/{act_id}/withdraw", {"owner"}, things={"act_id": "own_act"}, last=3, ends=True),
+]
 TERMINAL_SIDE = [
     _row(
         "POST /v1/terminals",
@@ -317,6 +335,7 @@ TERMINAL_SIDE = [
         ends=True,
     ),
     _row("GET /v1/merchants", STAFF),
+    *OPERATOR,
     _row(
         "PUT /v1/merchants/{merchant_id}/fare-rule",
         {"owner"},

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 import pytest_asyncio
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
@@ -25,6 +25,8 @@ from tests.api.town import Town
 
 _OPERATION, _SCHEMAS = described()
 HOT: dict[str, Any] = {"components": {"schemas": _SCHEMAS}}
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Under load a value takes longer to make, which says nothing about us."""
 BODIES: Mapping[str, type[msgspec.Struct]] = {"TerminalCharge": TerminalCharge, "SpenderCharge": SpenderCharge}
 
 
@@ -197,6 +199,7 @@ def described_as(name: str, body: Any, *, document: Mapping[str, Any] = HOT) -> 
 def test_what_the_decoder_takes_is_described(name: str) -> None:
     """Every value of the decoder's types fits the schema, and no other body's."""
 
+    @PATIENT
     @given(values_of(msgspec.inspect.type_info(BODIES[name])))
     def check(body: Any) -> None:
         assert takes(BODIES[name], body)
@@ -209,6 +212,7 @@ def test_what_the_decoder_takes_is_described(name: str) -> None:
 def test_decoder_and_schema_agree_about_the_rest(name: str) -> None:
     """What is nearly valid is taken exactly where the schema says so."""
 
+    @PATIENT
     @given(nearly(BODIES[name]))
     def check(body: Any) -> None:
         assert takes(BODIES[name], body) is described_as(name, body)

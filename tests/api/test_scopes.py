@@ -9,7 +9,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook
 
-from kinpay.people.api_key import TOKEN_START, authenticate_api_key
+from kinpay.operators.api_key import TOKEN_START, authenticate_api_key
 from kinpay.primitives.actor import Scope
 from kinpay.primitives.ids import new_id
 from kinpay.primitives.server_keys import ServerKeys

@@ -19,9 +19,9 @@ import httpx
 
 from kinpay.cli.demo.cast import Device, Player, merchant
 from kinpay.cli.demo.world import World
-from kinpay.database.pool import Database
-from kinpay.people.operator import add_staff
-from kinpay.people.person import StaffRole
+from kinpay.database import audit
+from kinpay.database.pool import Database, database_now
+from kinpay.operators.staff import StaffRole, add_staff
 from kinpay.primitives.actor import Scope
 from kinpay.primitives.ids import is_id, new_id
 from kinpay.server.house import House
@@ -211,6 +211,7 @@ async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None
     """Everybody who asks, by name."""
     for name, owner in (("A", town.owners[0]), ("B", town.owners[0]), ("C", town.owners[1])):
         await _break(town, town.families[name], owner)
+        await _want_two(town, town.families[name], owner)
     found: dict[str, Principal] = {"anonymous": Anonymous(town.http)}
     for name, roles in (
         ("A", ("payer", "spender", "approver", "viewer")),
@@ -266,6 +267,24 @@ async def _break(town: Town, made: Family, owner: Player) -> None:
             datetime(2026, 3, 1, 16, tzinfo=UTC),
             datetime(2026, 3, 2, 16, tzinfo=UTC),
         )
+
+
+async def _want_two(town: Town, made: Family, owner: Player) -> None:
+    """Something privileged that the payer of the family once asked for, and something that the owner did."""
+    made.at |= {"act": new_id(), "own_act": new_id(), "a_role": "support"}
+    async with town.db.transaction() as conn:
+        now = await database_now(conn)
+        for thing, asked_by in (("act", made["payer"]), ("own_act", owner.id)):
+            await conn.execute(
+                "INSERT INTO privileged_act (id, operator_id, kind, about, fingerprint, state, asked_by, asked_at, expires_at)"
+                " VALUES ($1, $2, 'staff.add', '{}', sha256(uuid_send($1)), 'asked', $3, $4, $4::timestamptz + '1 day')",
+                made[thing],
+                made["operator"],
+                asked_by,
+                now,
+            )
+            event = audit.Event("privileged.asked", made[thing], {"kind": "staff.add"}, asked_by)
+            await audit.record(conn, made["operator"], event, now=now)
 
 
 def _relations(names: list[str]) -> dict[str, dict[str, str]]:

@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 
 import kinpay_postgres
-from kinpay.database.migrate import FOLDER, SchemaMismatch, fits, migrate, migrations
+from kinpay.database.migrate import FOLDER, SchemaMismatch, is_fit, migrate, migrations
 
 
-def _with(tmp_path: Path, text: str) -> Path:
+def _with(tmp_path: Path, text: str, *, name: str = "more_beside") -> Path:
     """The migrations of a version that has one more."""
     folder = tmp_path / "next"
     shutil.copytree(FOLDER, folder)
-    (folder / f"{len(migrations()) + 1:04d}_more.sql").write_text(text)
+    (folder / f"{len(migrations()) + 1:04d}_{name}.sql").write_text(text)
     return folder
 
 
@@ -32,23 +32,23 @@ def url(cluster: kinpay_postgres.Cluster, request: pytest.FixtureRequest) -> str
 async def test_a_program_works_on_a_newer_schema_that_says_so(url: str, tmp_path: Path) -> None:
     now = len(migrations())
     await migrate(url)
-    await migrate(url, folder=_with(tmp_path, f"-- Works with programs from {now:04d} on.\nCREATE TABLE more (id uuid);"))
+    await migrate(url, folder=_with(tmp_path, "CREATE TABLE more (id uuid);"))
     conn = await asyncpg.connect(url)
     try:
-        assert await fits(conn)
+        assert await is_fit(conn)
         assert await migrate(url) == [], "and does not take it for broken"
-        assert not await fits(conn, program=now - 1), "an older one does not"
-        assert await fits(conn, program=now + 1)
-        assert not await fits(conn, program=now + 2), "nor does one that needs a newer schema"
+        assert await is_fit(conn, program=8), "all steps since are beside"
+        assert await is_fit(conn, program=now + 1)
+        assert not await is_fit(conn, program=now + 2), "nor does one that needs a newer schema"
     finally:
         await conn.close()
 
 
 async def test_a_program_does_not_start_on_a_newer_schema_that_does_not_say_so(url: str, tmp_path: Path) -> None:
-    await migrate(url, folder=_with(tmp_path, "CREATE TABLE more (id uuid);"))
+    await migrate(url, folder=_with(tmp_path, "CREATE TABLE more (id uuid);", name="more"))
     conn = await asyncpg.connect(url)
     try:
-        assert not await fits(conn)
+        assert not await is_fit(conn)
     finally:
         await conn.close()
     with pytest.raises(SchemaMismatch):

@@ -79,7 +79,7 @@ async def walk(family: Family) -> None:
     await family.child.ask("POST", "/v1/payment-codes/read", {"payment_code": shown["payment_code"]})
     await family.child.pay(shown["payment_code"], family.circle_id)
     await family.till.terminal.payment_code_state(shown["payment_code_id"])
-    await family.mother.told("charge_succeeded", "charge_succeeded")
+    await family.mother.told("charge_refused", "charge_succeeded", "charge_succeeded")
     await family.mother.get(f"/v1/circles/{family.circle_id}/charges")
     (charge, *_) = (await family.mother.get(f"/v1/circles/{family.circle_id}/charges?limit=1"))["charges"]
     await family.mother.get(f"/v1/circles/{family.circle_id}/statements/{charge['decided_at'][:7]}")

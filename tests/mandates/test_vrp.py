@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from kinpay.mandates.limit import allowed_around
 from kinpay.mandates.terms import Terms
@@ -80,6 +81,26 @@ def test_what_those_words_cannot_say_is_not_said(limit: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as raised:
         control_parameters_of(Terms.model_validate({"currency": "GBP", "limits": [limit]}))
     assert "limits.0." in str(raised.value.detail)
+
+
+@pytest.mark.parametrize("day", ["7818-39-06T00:00:00Z", "2026-02-30", "0000-01-01"])
+def test_a_day_that_there_is_not_is_no_date(day: str) -> None:
+    with pytest.raises(ValidationError):
+        _written(ValidToDateTime=day)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        _written(ValidFromDateTime="2026-03-02", ValidToDateTime="2026-03-01"),
+        _written(*[_periodic("20.00", "Day", "Consent")] * 32),
+    ],
+    ids=["it ends before it begins", "a limit too many"],
+)
+def test_what_terms_may_not_come_to_is_refused(written: ControlParameters) -> None:
+    with pytest.raises(Invalid) as raised:
+        terms_of(written)
+    assert raised.value.detail["reason"] == "not_in_terms"
 
 
 def test_amounts_are_whole_minor_units_of_one_currency() -> None:

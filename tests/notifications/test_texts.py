@@ -52,6 +52,7 @@ FACTS: dict[str, Any] = {
     "person_id": MOTHER,
     "person_name": "Wang Fang",
     "role": "viewer",
+    "act": "staff.add",
     "from": "Asia/Shanghai",
     "to": "Europe/Paris",
     "terminal_name": "Till 1",
@@ -225,7 +226,7 @@ def test_every_topic_that_tells_somebody_has_a_kind() -> None:
         "registration_withdrawn",
     }
     literal: set[str] = set()
-    for package in ("people", "mandates", "registrations", "statements", "recovery"):
+    for package in ("people", "operators", "mandates", "registrations", "statements", "recovery"):
         for path in (Path(kinpay.__file__).parent / package).glob("*.py"):
             source = path.read_text()
             literal |= set(re.findall(r'"notice\.([a-z_]+)"', source))
@@ -234,7 +235,7 @@ def test_every_topic_that_tells_somebody_has_a_kind() -> None:
                     r'(?:of_request|of_outcome|payer_of|spender_of|tell_of_mandate|tell)\(\s*conn,\s*"([a-z_]+)"', source
                 )
             )
-            literal |= set(re.findall(r'_tell\(\s*conn,\s*"([a-z_]+)"', source))
+            literal |= set(re.findall(r'(?:_tell\(\s*conn,(?: \w+,)?\s*|notice=)"([a-z_]+)"', source))
     known = {topic.removeprefix("notice.") for topic in NOTICE_TOPICS}
     assert literal >= {"circle_invited", "mandate_changed", "card_locked", "card_issued", "capture_failed", "account_tried"}
     assert literal | computed <= known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from kinpay.database.pool import Database
+from kinpay.operators.operator import create_operator
 from kinpay.people import sign_in
 from kinpay.people.channel import FileChannel, send_code
-from kinpay.people.operator import create_operator
 from kinpay.people.person import NewPerson
 from kinpay.people.routes import router
 from kinpay.primitives.actor import Actor, ActorKind
@@ -192,10 +192,11 @@ class Somebody:
         return await self.ask("POST", f"/v1/circles/{circle_id}/members", body)
 
 
-def build_app(db: Database, keys: ServerKeys) -> FastAPI:
-    """Our routes, with sessions found and problems told as the server does it."""
+def build_app(db: Database, keys: ServerKeys, more: Iterable[APIRouter] = ()) -> FastAPI:
+    """The routes of people and some more, with sessions found and problems told as the server does it."""
     app = FastAPI()
-    app.include_router(router(db, keys=keys))
+    for routes in (router(db, keys=keys), *more):
+        app.include_router(routes)
 
     @app.middleware("http")
     async def who(request: Request, call_next: Any) -> Any:
@@ -212,11 +213,11 @@ def build_app(db: Database, keys: ServerKeys) -> FastAPI:
     return app
 
 
-async def open_house(db: Database, keys: ServerKeys, file: Path) -> House:
+async def open_house(db: Database, keys: ServerKeys, file: Path, *, more: Iterable[APIRouter] = ()) -> House:
     """An operator with its owner, behind an app."""
     async with db.transaction() as conn:
         made = await create_operator(conn, "Canteen", time_zone="Asia/Shanghai", owner=newcomer("boss"))
     counted = CountedDatabase(db)
-    transport = httpx.ASGITransport(app=build_app(counted, keys))
+    transport = httpx.ASGITransport(app=build_app(counted, keys, more))
     client = httpx.AsyncClient(transport=transport, base_url="http://kinpay.test")
     return House(db, counted, keys, made.operator_id, made.owner_id, file, client)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinpay.people.circle import CIRCLE_LIFE, CircleState, Role
-from kinpay.people.person import PERSON_LIFE, PersonState, StaffRole, is_adult
+from kinpay.people.person import PERSON_LIFE, PersonState, is_adult
 
 SCHEMA = (Path(__file__).parents[2] / "kinpay/database/migrations/0001_house.sql").read_text(encoding="utf-8")
 
@@ -32,5 +32,5 @@ def test_of_age_on_the_eighteenth_birthday(born: date | None, today: date, adult
 def test_every_state_is_reachable_and_the_schema_knows_the_same() -> None:
     assert PERSON_LIFE.reachable() == set(PersonState)
     assert CIRCLE_LIFE.reachable() == set(CircleState)
-    for enum in (PersonState, CircleState, StaffRole, Role):
+    for enum in (PersonState, CircleState, Role):
         assert f"({', '.join(repr(str(member)) for member in enum)})" in SCHEMA

@@ -23,7 +23,7 @@ from kinpay.people.lock import rules_changed
 from kinpay.primitives.actor import Actor, ActorKind
 from kinpay.primitives.errors import ChargedBefore, KeyReused, Restored
 from kinpay.primitives.ids import new_id
-from kinpay.recovery.gap import ask_for_gap
+from kinpay.recovery.gap import ask_again, ask_for_gap
 from kinpay.recovery.unknown_seller import NAME
 from tests.charges.bank import PUBLIC_URL, AtBank, BankFamily
 from tests.charges.household import limit, terms
@@ -279,6 +279,21 @@ async def test_the_same_request_after_the_restore_makes_no_second_charge(at_bank
             with pytest.raises(KeyReused):
                 await recovered_charge(conn, family.asking(601, charge_id=repeated.charge_id))
         assert (await family.buy(batcher, 600)).refusal is None, "another request is another charge"
+
+
+async def test_a_lost_debit_that_was_still_pending_is_found_when_it_has_ended(at_bank: AtBank, snapshots: Snapshots) -> None:
+    family = await at_bank.family(DAY)
+    async with snapshots.taken() as lost:
+        await at_bank.control.misbehave("debit", "pending")
+        bought = await at_bank.buy(family, 600)
+        assert bought.state is ChargeState.SUBMITTED
+        asked = await lost.ask()
+        assert (asked.booked, asked.opened) == ([], True), "no statement tells what has not ended"
+        (key,) = await at_bank.debit_keys(bought.id)
+        await at_bank.control.finish_debit(key, "succeeded", client_id=at_bank.client_id)
+        assert await ask_again(lost.outside, lost.providers, public_url=PUBLIC_URL) == 1
+        assert (await _charge(lost, bought.id)).state is ChargeState.SUCCEEDED
+        await lost.agrees_with_bank()
 
 
 async def test_a_silent_provider_keeps_it_closed_and_an_operator_may_open_it_with_a_reason(

@@ -18,6 +18,7 @@ from kinpay.primitives.fields import Amount, Closed, Name
 from kinpay.server.app import HotRoute, Parts, build
 from kinpay.server.asgi import App, Receive, Scope, Send, answer
 from kinpay.server.auth import Checks
+from kinpay.server.front import RequestTally
 from kinpay.server.guard import Limits
 from kinpay.terminals.signature import RequestParts
 
@@ -73,7 +74,13 @@ def routes() -> APIRouter:
     return api
 
 
-def small_app(*more: APIRouter, limits: Limits | None = None, checks: Checks | None = None, plain: bool = True) -> App:
+def small_app(
+    *more: APIRouter,
+    limits: Limits | None = None,
+    checks: Checks | None = None,
+    plain: bool = True,
+    tally: RequestTally | None = None,
+) -> App:
     """Our layers around the routes above, or, unless `plain`, around `more` alone."""
     parts = Parts(
         routers=[*([routes()] if plain else []), *more],
@@ -82,6 +89,7 @@ def small_app(*more: APIRouter, limits: Limits | None = None, checks: Checks | N
         unparsed=lambda path: path.endswith("/callback"),
         https=True,
         limits=limits,
+        tally=tally,
     )
     return build(parts)
 

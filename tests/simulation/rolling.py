@@ -40,7 +40,6 @@ from kinpay.cli.main import main
 sys.exit(main())
 """
 ADDITIVE = """-- What the next version brings.
--- Works with programs from {works_from:04d} on.
 ALTER TABLE charge ADD COLUMN brought integer NOT NULL DEFAULT 7;
 CREATE TABLE brought (id uuid PRIMARY KEY, note text NOT NULL);
 """
@@ -119,7 +118,7 @@ def next_version(folder: Path) -> Path:
     """The migrations of the next version."""
     shutil.copytree(FOLDER, folder)
     now = len(migrations())
-    (folder / f"{now + 1:04d}_brought.sql").write_text(ADDITIVE.format(works_from=now))
+    (folder / f"{now + 1:04d}_brought_beside.sql").write_text(ADDITIVE)
     return folder
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kinpay.people.operator import create_operator
+from kinpay.operators.operator import create_operator
 from kinpay.people.person import NewPerson
 from kinpay.primitives.sealed import Sealed
 from kinpay.server.house import open_house

@@ -11,7 +11,7 @@ from kinpay.database.pool import Database
 from kinpay.mandates import bodies, end_agreement, sign_agreement
 from kinpay.mandates.agreement_store import agreement_row, agreements_of
 from kinpay.mandates.provider_account import Providers, provider_accounts
-from kinpay.mandates.routes.asked import After, Most, next_after
+from kinpay.people.asked import After, Most, next_after
 from kinpay.primitives.actor import person_of
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import Id

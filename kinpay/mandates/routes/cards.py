@@ -10,7 +10,7 @@ from kinpay.database.idempotency import Answer, once
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
 from kinpay.mandates import bodies, credential
-from kinpay.mandates.routes.asked import After, Most, next_after, request_key, said
+from kinpay.people.asked import After, Most, next_after, request_key, said
 from kinpay.people.store import lock_as_member, people_of, require_member
 from kinpay.primitives.actor import Actor, person_of
 from kinpay.primitives.errors import Forbidden, NotFound

@@ -9,7 +9,7 @@ from kinpay.database.pool import Database
 from kinpay.database.sql import Connection
 from kinpay.mandates import bodies, zone
 from kinpay.mandates.consent import Consent, once_consented
-from kinpay.mandates.routes.asked import answer, request_key, said
+from kinpay.people.asked import answer, request_key, said
 from kinpay.primitives.actor import person_of
 from kinpay.primitives.fields import Id
 from kinpay.primitives.server_keys import ServerKeys

@@ -10,8 +10,8 @@ from kinpay.database.sql import Connection
 from kinpay.mandates import bodies, change_terms, end_mandate
 from kinpay.mandates.consent import Consent, once_consented
 from kinpay.mandates.look import look_at_mandate
-from kinpay.mandates.routes.asked import After, Most, answer, next_after, request_key, said
 from kinpay.mandates.store import mandates_of
+from kinpay.people.asked import After, Most, answer, next_after, request_key, said
 from kinpay.primitives.actor import person_of
 from kinpay.primitives.fields import Id
 from kinpay.primitives.server_keys import ServerKeys

@@ -10,7 +10,7 @@ from kinpay.database.sql import Connection
 from kinpay.mandates import bodies, pool
 from kinpay.mandates.consent import Consent, once_consented
 from kinpay.mandates.look import look_at_limits
-from kinpay.mandates.routes.asked import answer, request_key, said
+from kinpay.people.asked import answer, request_key, said
 from kinpay.people.store import require_member
 from kinpay.primitives.actor import person_of
 from kinpay.primitives.fields import Id

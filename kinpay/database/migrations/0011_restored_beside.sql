@@ -1,5 +1,4 @@
 -- A database that was restored from a backup: closed until providers were asked for what it does not know.
--- Works with programs from 0008 on.
 
 CREATE TABLE restoration (
     id uuid PRIMARY KEY,

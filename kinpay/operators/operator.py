@@ -1,4 +1,4 @@
-"""Operators and what terminals belong to: merchants and their sites, and the staff who see to them."""
+"""Operators and what terminals belong to: merchants and their sites."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import datetime
 from kinpay.database import audit
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
-from kinpay.people.person import NewPerson, StaffRole
+from kinpay.operators.staff import StaffRole, add_staff
+from kinpay.people.person import NewPerson
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.clock import zone
 from kinpay.primitives.errors import NotFound
@@ -21,6 +22,16 @@ class NewOperator:
 
     operator_id: str
     owner_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Whoever runs this kinpay; its days end in `time_zone`. `dual_control`: its privileged acts take two people."""
+
+    id: str
+    name: str
+    time_zone: str
+    dual_control: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,38 +94,15 @@ async def create_operator(conn: Connection, name: str, *, time_zone: str, owner:
     return made
 
 
-ADD_STAFF = Sql("""
-    INSERT INTO staff (operator_id, person_id, role, created_at)
-    SELECT operator_id, id, :role, :now FROM person WHERE id = :person_id AND operator_id = :operator_id AND state = 'active'
-    ON CONFLICT (operator_id, person_id, role) DO UPDATE SET ended_at = NULL
-    RETURNING 1
-""")
+OPERATOR = Sql("SELECT id, name, time_zone, dual_control FROM operator WHERE id = :operator_id")
 
 
-async def add_staff(
-    conn: Connection, operator_id: str, *, person_id: str, role: StaffRole, actor_id: str | None = None
-) -> None:
-    """Gives an active person of the operator a role in its staff. Raises: NotFound."""
-    now = await database_now(conn)
-    if await ADD_STAFF.value(conn, operator_id=operator_id, person_id=person_id, role=str(role), now=now) is None:
+async def operator_row(conn: Connection, operator_id: str) -> Operator:
+    """The operator. Raises: NotFound."""
+    row = await OPERATOR.row(conn, operator_id=operator_id)
+    if row is None:
         raise NotFound()
-    await audit.record(conn, operator_id, audit.Event("staff.added", person_id, {"role": str(role)}, actor_id), now=now)
-
-
-END_STAFF = Sql("""
-    UPDATE staff SET ended_at = :now
-    WHERE operator_id = :operator_id AND person_id = :person_id AND role = :role AND ended_at IS NULL RETURNING 1
-""")
-
-
-async def end_staff(
-    conn: Connection, operator_id: str, *, person_id: str, role: StaffRole, actor_id: str | None = None
-) -> None:
-    """Takes a role in the staff away; their very next request is without it. Raises: NotFound."""
-    now = await database_now(conn)
-    if await END_STAFF.value(conn, operator_id=operator_id, person_id=person_id, role=str(role), now=now) is None:
-        raise NotFound()
-    await audit.record(conn, operator_id, audit.Event("staff.ended", person_id, {"role": str(role)}, actor_id), now=now)
+    return Operator(**row)
 
 
 INSERT_MERCHANT = Sql("""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kinpay.people.operator import add_staff, create_operator, end_staff
-from kinpay.people.person import StaffRole
+from kinpay.operators.operator import create_operator
+from kinpay.operators.staff import StaffRole, add_staff, end_staff
 from kinpay.primitives.errors import NotFound
 from tests.people.house import House, newcomer
 
