@@ -79,7 +79,9 @@ async def ask_for_gap(
 ) -> Asked:
     """Asks, books, settles; opens the database if everything is settled, or if `open_anyway` says why it may be all the same.
 
-    `db`: of connections that may write although it is closed. `skip` leaves steps out. Raises: NotFound in a database that never was restored.
+    `db`: of connections that may write although it is closed. `skip` leaves steps out.
+
+    Raises: NotFound in a database that never was restored.
     """
     async with db.connection() as conn:
         restoration = await last_restoration(conn)
@@ -109,7 +111,7 @@ async def ask_for_gap(
 
 
 async def ask_again(db: Database, adapters: Adapters, *, public_url: str) -> int:
-    """For the schedule: reads the statements of a gap once more, for days after the database was opened; returns what it booked.
+    """For the schedule: reads the statements of a gap once more, for days after the opening; returns what it booked.
 
     A lost debit that was still pending at its provider when it was asked has ended since; a statement may have been late.
     """
