@@ -21,11 +21,17 @@ class TemplateRow:
     ciphertext: bytes | None
     provisional_until: datetime | None
     destroyed_at: datetime | None
+    modality: str = "opaque"
+    dimension: int | None = None
+    pictures: int | None = None
+    rotation_version: int | None = None
 
 
 INSERT = Sql("""
-    INSERT INTO template (id, person_id, key_id, model, model_version, ciphertext, provisional_until, captured_by, created_at)
-    VALUES (:id, :person_id, :key_id, :model, :model_version, :ciphertext, :provisional_until, :captured_by, :now)
+    INSERT INTO template (id, person_id, key_id, model, model_version, modality, dimension, pictures, rotation_version,
+                          ciphertext, provisional_until, captured_by, created_at)
+    VALUES (:id, :person_id, :key_id, :model, :model_version, :modality, :dimension, :pictures, :rotation_version,
+            :ciphertext, :provisional_until, :captured_by, :now)
 """)
 
 
@@ -44,6 +50,10 @@ async def insert(
         key_id=row.key_id,
         model=row.model,
         model_version=row.model_version,
+        modality=row.modality,
+        dimension=row.dimension,
+        pictures=row.pictures,
+        rotation_version=row.rotation_version,
         ciphertext=row.ciphertext,
         provisional_until=row.provisional_until,
         captured_by=captured_by,
@@ -53,7 +63,7 @@ async def insert(
 
 FIND = Sql("""
     SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
-           t.destroyed_at
+           t.destroyed_at, t.modality, t.dimension, t.pictures, t.rotation_version
     FROM template t JOIN person p ON p.id = t.person_id WHERE t.id = :template_id
 """)
 
@@ -62,6 +72,31 @@ async def find(conn: Connection, template_id: str) -> TemplateRow | None:
     """The template of that id, destroyed or not."""
     row = await FIND.row(conn, template_id=template_id)
     return None if row is None else TemplateRow(**row)
+
+
+SEVERAL = Sql("""
+    SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
+           t.destroyed_at, t.modality, t.dimension, t.pictures, t.rotation_version
+    FROM template t JOIN person p ON p.id = t.person_id
+    WHERE t.id = ANY(:template_ids::uuid[]) AND t.ciphertext IS NOT NULL AND t.modality <> 'opaque'
+""")
+
+
+async def kept_vectors(conn: Connection, template_ids: list[str]) -> list[TemplateRow]:
+    """Those of `template_ids` that are vectors and not destroyed."""
+    return [TemplateRow(**row) for row in await SEVERAL.rows(conn, template_ids=template_ids)]
+
+
+REWRITE = Sql("""
+    UPDATE template SET ciphertext = :ciphertext, rotation_version = :rotation_version
+    WHERE id = :template_id AND destroyed_at IS NULL AND rotation_version = :before RETURNING id
+""")
+
+
+async def rewrite(conn: Connection, template_id: str, *, ciphertext: bytes, before: int, rotation_version: int) -> bool:
+    """Puts the same template under another rotation; False if it was destroyed or moved on meanwhile."""
+    named = {"template_id": template_id, "before": before, "rotation_version": rotation_version}
+    return await REWRITE.value(conn, **named, ciphertext=ciphertext) is not None
 
 
 OPERATOR_OF = Sql("SELECT operator_id FROM person WHERE id = :person_id")
