@@ -47,9 +47,7 @@ async def begin_paying(
     lock_store.require_open((await lock_store.locks_of(conn, watched)).values(), now)
     sitting_id, sealed, credential_id = new_id(), None, None
     if claim is not None:
-        claimed = await read_claim(
-            conn, codes, claim, operator_id=terminal.operator_id, terminal_id=terminal.id, now=now
-        )
+        claimed = await read_claim(conn, codes, claim, operator_id=terminal.operator_id, terminal_id=terminal.id, now=now)
         sealed, credential_id = hidden.seal(keys, claimed.hidden, sitting_id=sitting_id), claimed.credential_id
     purpose = Purpose.RECOGNISE if claim is None else Purpose.VERIFY
     new = _new(sitting_id, terminal, purpose, amount=amount, sealed=sealed, credential_id=credential_id, rules=rules, now=now)

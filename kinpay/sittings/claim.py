@@ -77,7 +77,8 @@ BY_DIGITS = Sql("""
     )
     SELECT person_id FROM named
     UNION
-    SELECT s.person_id FROM named n JOIN circle_member p ON p.person_id = n.person_id AND p.role = 'payer' AND p.ended_at IS NULL
+    SELECT s.person_id FROM named n
+    JOIN circle_member p ON p.person_id = n.person_id AND p.role = 'payer' AND p.ended_at IS NULL
     JOIN circle_member s ON s.circle_id = p.circle_id AND s.role = 'spender' AND s.ended_at IS NULL
     ORDER BY person_id LIMIT :most
 """)

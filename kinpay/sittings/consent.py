@@ -37,7 +37,8 @@ FIND_SAME = Sql("""
     ORDER BY given_at DESC LIMIT 1
 """)
 INSERT = Sql("""
-    INSERT INTO face_consent (id, person_id, given_by, registration_id, terminal_id, text_version, text_hash, language, given_at)
+    INSERT INTO face_consent (id, person_id, given_by, registration_id, terminal_id, text_version, text_hash, language,
+                              given_at)
     VALUES (:id, :person_id, :given_by, :registration_id, :terminal_id, :text_version, :text_hash, :language, :now)
 """)
 
@@ -86,9 +87,7 @@ IS_GIVEN = Sql("""
 
 async def is_given(conn: Connection, *, registration_id: str, person_id: str, given_by: str) -> bool:
     """Whether somebody's word for a person's face stands for that registration."""
-    return bool(
-        await IS_GIVEN.value(conn, registration_id=registration_id, person_id=person_id, given_by=given_by)
-    )
+    return bool(await IS_GIVEN.value(conn, registration_id=registration_id, person_id=person_id, given_by=given_by))
 
 
 OF_PERSON = Sql("""

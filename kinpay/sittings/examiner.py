@@ -33,22 +33,22 @@ class Examiner:
 
     async def run(self, work: Callable[[Engine], T]) -> T:
         """Has a thread carry out `work`. Raises: Busy where the queue is full; ModelMissing, ModelAltered; what it raises."""
-        if self._under_way >= self._room:
-            raise Busy(reason="faces", retry_after_s=2)
+        self.require_room()
         self._under_way += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._carry_out, work)
         finally:
             self._under_way -= 1
 
+    def require_room(self) -> None:
+        """For whoever must not begin what would then be refused. Raises: Busy."""
+        if self._under_way >= self._room:
+            raise Busy(reason="faces", retry_after_s=2)
+
     def _carry_out(self, work: Callable[[Engine], T]) -> T:
         with self._opening:
             engine = self._engine = self._engine or self._open_engine()
         return work(engine)
-
-    async def model_id(self) -> tuple[str, int]:
-        """The face model's id and dimension. Raises: as `run`."""
-        return await self.run(lambda engine: (engine.embedder.model_id, engine.embedder.dimensions))
 
     def close(self) -> None:
         """Begins nothing more; what is under way ends by itself."""

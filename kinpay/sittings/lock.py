@@ -1,7 +1,7 @@
 """How wrong faces and PINs lock: by terminal, by site, by person. Pure.
 
-By terminal and by person a failure is counted when its frames are taken, and taken back if they turn out well or not to be
-an attempt at all: of many attempts sent at once no more pass than one after the other. Source: threat A10; story S2.6.
+At a terminal a failure is counted when its frames are taken, and taken back if they turn out well or not to be an attempt at
+all: of many attempts sent at once no more pass than one after the other. Source: threat A10; story S2.6.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class Lock:
 
 def open_lock(subject_id: str, kind: LockKind, now: datetime) -> Lock:
     """Nothing has failed yet."""
-    return Lock(
-        subject_id=subject_id, kind=kind, in_a_row=0, tally=0, tally_since=now, locked_until=None, disabled_at=None
-    )
+    return Lock(subject_id=subject_id, kind=kind, in_a_row=0, tally=0, tally_since=now, locked_until=None, disabled_at=None)
 
 
 def failed(lock: Lock, now: datetime, rules: LockRules | None = None) -> Lock:
@@ -107,9 +105,7 @@ def failed(lock: Lock, now: datetime, rules: LockRules | None = None) -> Lock:
     if over and not how.disables:
         until, tally, since = now + how.first_wait, 0, now
     disabled_at = now if over and how.disables else lock.disabled_at
-    return replace(
-        lock, in_a_row=in_a_row, tally=tally, tally_since=since, locked_until=until, disabled_at=disabled_at
-    )
+    return replace(lock, in_a_row=in_a_row, tally=tally, tally_since=since, locked_until=until, disabled_at=disabled_at)
 
 
 def succeeded(lock: Lock) -> Lock:

@@ -27,6 +27,14 @@ async def set_pin(conn: Connection, keys: ServerKeys, person_id: str, *, pin: st
     await SET.run(conn, person_id=person_id, pin_hash=keys.mac(_PURPOSE, person_id.encode(), pin.encode()), now=now)
 
 
+HAS = Sql("SELECT EXISTS (SELECT FROM face_pin WHERE person_id = :person_id)")
+
+
+async def has_pin(conn: Connection, person_id: str) -> bool:
+    """Whether one was chosen."""
+    return bool(await HAS.value(conn, person_id=person_id))
+
+
 async def forget_pin(conn: Connection, person_id: str) -> None:
     """Together with the face."""
     await FORGET.run(conn, person_id=person_id)
@@ -41,4 +49,4 @@ async def whose_pin(conn: Connection, keys: ServerKeys, person_ids: Sequence[str
 
 def _fits(keys: ServerKeys, kept: bytes, person_id: str, *, pin: str) -> bool:
     made = keys.macs(_PURPOSE, person_id.encode(), pin.encode())
-    return any([hmac.compare_digest(kept, other) for other in made])
+    return sum(hmac.compare_digest(kept, other) for other in made) > 0

@@ -51,7 +51,7 @@ class SittingEvent(StrEnum):
     """Its frames came, under its nonce and the terminal's own signature."""
     STEP_UP = "step_up"
     """The face alone is not sure enough."""
-    PASS = "pass"
+    ACCEPT = "accept"
     """Sure enough; or enrolled."""
     REFUSE = "refuse"
     """Nothing follows from it."""
@@ -67,11 +67,11 @@ SITTING_LIFE: Final = Lifecycle[SittingState, SittingEvent](
     {
         (_S.ASKED, _E.TAKE): _S.TAKEN,
         (_S.ASKED, _E.EXPIRE): _S.EXPIRED,
-        (_S.TAKEN, _E.PASS): _S.PASSED,
+        (_S.TAKEN, _E.ACCEPT): _S.PASSED,
         (_S.TAKEN, _E.STEP_UP): _S.STEPPING_UP,
         (_S.TAKEN, _E.REFUSE): _S.REFUSED,
         (_S.TAKEN, _E.EXPIRE): _S.EXPIRED,
-        (_S.STEPPING_UP, _E.PASS): _S.PASSED,
+        (_S.STEPPING_UP, _E.ACCEPT): _S.PASSED,
         (_S.STEPPING_UP, _E.REFUSE): _S.REFUSED,
         (_S.STEPPING_UP, _E.EXPIRE): _S.EXPIRED,
     },

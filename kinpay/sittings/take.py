@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
@@ -17,6 +18,9 @@ from kinpay.sittings import lock_store, store
 from kinpay.sittings.errors import NonceWrong, SittingLate, SittingUsed
 from kinpay.sittings.lock import LockKind, failed
 from kinpay.sittings.sitting import Purpose, Sitting, SittingEvent, SittingState
+
+LOOKED_AT_FOR: Final = timedelta(minutes=2)
+"""How long frames may take to be looked at; a process that died meanwhile never finishes."""
 
 
 async def take(db: Database, actor: Actor, *, sitting_id: str, nonce: str, purposes: frozenset[Purpose]) -> Sitting:
@@ -56,5 +60,5 @@ async def _objection(conn: Connection, sitting: Sitting, *, nonce: str, now: dat
         return NonceWrong()
     if paying:
         await lock_store.save(conn, failed(held, now))
-    await store.move(conn, sitting, SittingEvent.TAKE, now=now, sealed=sitting.sealed)
+    await store.move(conn, sitting, SittingEvent.TAKE, now=now, sealed=sitting.sealed, expires_at=now + LOOKED_AT_FOR)
     return None
