@@ -51,7 +51,7 @@ PREPARE: Final = (
     "CREATE UNLOGGED TABLE IF NOT EXISTS kinpay_gallery.entry (scope text NOT NULL, template_id uuid NOT NULL,"
     " person_id uuid NOT NULL, vector halfvec NOT NULL, PRIMARY KEY (scope, template_id))",
     "CREATE UNLOGGED TABLE IF NOT EXISTS kinpay_gallery.state (scope text PRIMARY KEY, version bigint NOT NULL,"
-    " family text NOT NULL)",
+    " name text NOT NULL)",
     # What belongs to an extension is made by it, as pg_dump sees it, and so is not dumped.
     "ALTER EXTENSION vector ADD TABLE kinpay_gallery.entry",
     "ALTER EXTENSION vector ADD TABLE kinpay_gallery.state",
@@ -99,22 +99,22 @@ SEARCH = Sql("""
 """)
 STATE = Sql("SELECT version FROM kinpay_gallery.state WHERE scope = :scope")
 SET_STATE = Sql("""
-    INSERT INTO kinpay_gallery.state (scope, family, version) VALUES (:scope, :family, :version)
+    INSERT INTO kinpay_gallery.state (scope, name, version) VALUES (:scope, :name, :version)
     ON CONFLICT (scope) DO UPDATE SET version = excluded.version
 """)
-OLDER = Sql("SELECT scope FROM kinpay_gallery.state WHERE family = :family AND scope <> :scope")
+OLDER = Sql("SELECT scope FROM kinpay_gallery.state WHERE name = :name AND scope <> :scope")
 FORGET = Sql("DELETE FROM kinpay_gallery.state WHERE scope = :scope")
 LOCK_SCOPE = Sql("SELECT pg_advisory_xact_lock(hashtext('kinpay gallery'), hashtext(:scope))")
 VACUUM: Final = "VACUUM (TRUNCATE false) kinpay_gallery.entry"
 
 
 class PgvectorGallery:
-    """Exact search in the database. Under another rotation a scope (`family`) is another index, built beside the old one."""
+    """Exact search in the database. Under another rotation a scope (`name`) is another index, built beside the old one."""
 
-    def __init__(self, db: Database, family: str, rotation_version: int) -> None:
+    def __init__(self, db: Database, name: str, rotation_version: int) -> None:
         self._db = db
-        self._family = family
-        self._scope = f"{family}/r{rotation_version}"
+        self._name = name
+        self._scope = f"{name}/r{rotation_version}"
 
     async def size(self) -> int:
         """How many templates."""
@@ -181,8 +181,8 @@ class PgvectorGallery:
     async def note_version(self, version: int) -> None:
         """It is now of this version, and what was built under other rotations goes."""
         async with self._db.transaction() as conn:
-            await SET_STATE.run(conn, scope=self._scope, family=self._family, version=version)
-            older = [row["scope"] for row in await OLDER.rows(conn, family=self._family, scope=self._scope)]
+            await SET_STATE.run(conn, scope=self._scope, name=self._name, version=version)
+            older = [row["scope"] for row in await OLDER.rows(conn, name=self._name, scope=self._scope)]
             for scope in older:
                 await CLEAR.run(conn, scope=scope)
                 await FORGET.run(conn, scope=scope)

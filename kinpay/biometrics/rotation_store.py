@@ -61,8 +61,8 @@ async def being_renewed(conn: Connection) -> list[str]:
 
 
 STALE = Sql("""
-    SELECT t.id FROM template t JOIN person p ON p.id = t.person_id
-    WHERE t.id > :after AND t.destroyed_at IS NULL AND t.rotation_version < :version AND p.operator_id = :operator_id
+    SELECT t.id FROM template_vector v JOIN template t ON t.id = v.template_id JOIN person p ON p.id = t.person_id
+    WHERE t.id > :after AND t.destroyed_at IS NULL AND v.rotation_version < :version AND p.operator_id = :operator_id
     ORDER BY t.id LIMIT :limit FOR UPDATE OF t SKIP LOCKED
 """)
 
@@ -78,8 +78,8 @@ LOCK_OLD = Sql("""
     ORDER BY version FOR UPDATE
 """)
 IS_USED = Sql("""
-    SELECT EXISTS (SELECT FROM template t JOIN person p ON p.id = t.person_id
-                   WHERE t.destroyed_at IS NULL AND t.rotation_version = :version AND p.operator_id = :operator_id)
+    SELECT EXISTS (SELECT FROM template_vector v JOIN template t ON t.id = v.template_id JOIN person p ON p.id = t.person_id
+                   WHERE t.destroyed_at IS NULL AND v.rotation_version = :version AND p.operator_id = :operator_id)
 """)
 RETIRE = Sql("UPDATE rotation SET retired_at = :now WHERE operator_id = :operator_id AND version = :version")
 

@@ -131,7 +131,7 @@ async def test_a_notification_alone_empties_the_memory_of_another_process(cantee
         await asyncio.sleep(0.2)
         await canteen.erase(people[0][1])
         async with asyncio.timeout(10):
-            while await held.size() == 2:
+            while await held.size() == 2:  # noqa: ASYNC110  nobody tells a test
                 await asyncio.sleep(0.02)
         assert await held.template_ids() == {people[1][1]}
         assert not held._matrix[1:].any(), "its place is overwritten"
@@ -253,7 +253,7 @@ async def test_a_template_whose_key_is_gone_or_whose_row_was_changed_stays_close
     people = await canteen.crowd(3)
     async with canteen.db.transaction() as conn:
         key_id = await conn.fetchval("SELECT key_id FROM template WHERE id = $1", people[0][1])
-        await conn.execute("UPDATE template SET pictures = 1 WHERE id = $1", people[1][1])
+        await conn.execute("UPDATE template_vector SET pictures = 1 WHERE template_id = $1", people[1][1])
     await canteen.keyring.destroy(key_id)
     ranking = await canteen.process().search(canteen.scope(), sample(people[0][2]))
     assert {item.person_id for item in ranking.candidates} == {people[2][0]}
@@ -298,7 +298,7 @@ async def test_a_renewal_may_stop_anywhere_and_nobody_is_enrolled_again(canteen:
 
     async def versions() -> dict[int, int]:
         async with canteen.db.connection() as conn:
-            rows = await conn.fetch("SELECT rotation_version AS v, count(*) AS n FROM template GROUP BY 1")
+            rows = await conn.fetch("SELECT rotation_version AS v, count(*) AS n FROM template_vector GROUP BY 1")
         return {row["v"]: row["n"] for row in rows}
 
     await everybody_is_found()

@@ -1,7 +1,8 @@
-"""The secret rotation: no score changes, the same matrix for ever, other operators' templates do not link, and it is renewed."""
+"""The secret rotation: no score changes, a seed means the same for ever, templates of two operators do not link."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_the_same_person_s_templates_under_two_rotations_do_not_link() -> None:
     faces, one, other = Faces(2, 192), made(ONE), made(OTHER)
     people = [faces.somebody() for _ in range(300)]
     same = np.array([cosine(turn(one, face), turn(other, face)) for face in people])
-    different = np.array([cosine(turn(one, a), turn(other, b)) for a, b in zip(people, people[1:], strict=False)])
+    different = np.array([cosine(turn(one, a), turn(other, b)) for a, b in pairwise(people)])
     auc = (same[:, None] > different[None, :]).mean()
     assert 0.42 < auc < 0.58
     linked = np.array([cosine(turn(one, face), turn(one, face)) for face in people])
@@ -86,6 +87,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "keyring"
 
 
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 async def test_seeds_lie_sealed_and_closed_and_the_first_one_made_stands(folder: Path, keys: ServerKeys) -> None:
     operator_id = new_id()
     rotations, elsewhere = Rotations(folder, keys), Rotations(folder, keys)
@@ -93,7 +98,7 @@ async def test_seeds_lie_sealed_and_closed_and_the_first_one_made_stands(folder:
     before = await rotations.matrix(operator_id, 1, model_id=MODEL, dimension=64)
     await elsewhere.begin(operator_id, 1)
     assert (before == await elsewhere.matrix(operator_id, 1, model_id=MODEL, dimension=64)).all()
-    (file,) = folder.iterdir()
+    (file,) = files(folder)
     assert file.stat().st_mode & 0o777 == 0o600
     with pytest.raises(SealBroken):
         await Rotations(folder, ServerKeys.of([bytes(32)])).matrix(operator_id, 1, model_id=MODEL, dimension=64)
@@ -115,7 +120,7 @@ async def test_a_new_root_seals_seeds_anew_and_a_forgotten_seed_is_gone(folder: 
     assert (before == await after.matrix(operator_id, 1, model_id=MODEL, dimension=64)).all()
     assert await after.forget(operator_id, 1)
     assert not await after.forget(operator_id, 1)
-    assert list(folder.iterdir()) == []
+    assert files(folder) == []
     with pytest.raises(RotationGone):
         await after.matrix(operator_id, 1, model_id=MODEL, dimension=64)
 
