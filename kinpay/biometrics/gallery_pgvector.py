@@ -105,7 +105,8 @@ SET_STATE = Sql("""
 OLDER = Sql("SELECT scope FROM kinpay_gallery.state WHERE name = :name AND scope <> :scope")
 FORGET = Sql("DELETE FROM kinpay_gallery.state WHERE scope = :scope")
 LOCK_SCOPE = Sql("SELECT pg_advisory_xact_lock(hashtext('kinpay gallery'), hashtext(:scope))")
-VACUUM: Final = "VACUUM (TRUNCATE false) kinpay_gallery.entry"
+VACUUM: Final = "VACUUM (FULL) kinpay_gallery.entry"
+"""A plain one would leave what was deleted in the gaps of its pages; this writes the table anew. Searches wait meanwhile."""
 
 
 class PgvectorGallery:
@@ -115,6 +116,7 @@ class PgvectorGallery:
         self._db = db
         self._name = name
         self._scope = f"{name}/r{rotation_version}"
+        self._left_behind = False
 
     async def size(self) -> int:
         """How many templates."""
@@ -144,11 +146,10 @@ class PgvectorGallery:
             )
 
     async def remove(self, template_ids: Sequence[str]) -> int:
-        """Takes them out, and has the server overwrite their places."""
+        """Takes them out; `write_anew` removes their bytes, too."""
         async with self._db.connection() as conn:
             removed = await REMOVE.run(conn, scope=self._scope, template_ids=list(template_ids))
-            if removed:
-                await conn.execute(VACUUM)
+        self._left_behind |= removed > 0
         return removed
 
     async def search(self, probe: Vector, *, limit: int) -> list[Candidate]:
@@ -162,14 +163,14 @@ class PgvectorGallery:
         async with self._db.transaction() as conn:
             await CLEAR.run(conn, scope=self._scope)
             await self._add(conn, entries)
-        async with self._db.connection() as conn:
-            await conn.execute(VACUUM)
+        self._left_behind = True
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Keeps every other process from building this scope at the same time."""
         async with self._db.transaction() as conn:
-            await LOCK_SCOPE.value(conn, scope=self._scope)
+            # Run to its end: a statement that was left after its first row holds a snapshot, and nothing could be vacuumed.
+            await LOCK_SCOPE.run(conn, scope=self._scope)
             yield
 
     async def version(self) -> int | None:
@@ -186,6 +187,13 @@ class PgvectorGallery:
             for scope in older:
                 await CLEAR.run(conn, scope=scope)
                 await FORGET.run(conn, scope=scope)
-        if older:
+        self._left_behind |= bool(older)
+
+    async def write_anew(self) -> None:
+        """Has the server write its table anew if something was taken out: deleting alone leaves the bytes in its file.
+        In nobody's transaction, which would keep them.
+        """
+        if self._left_behind:
             async with self._db.connection() as conn:
                 await conn.execute(VACUUM)
+            self._left_behind = False
