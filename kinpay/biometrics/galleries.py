@@ -179,6 +179,7 @@ class Galleries:
             if await index.version() != version:  # Another process may have done it while we waited.
                 await self._bring_up(index, scope, rotation_version)
                 await index.note_version(version)
+        await index.write_anew()
 
     async def _bring_up(self, index: GalleryIndex, scope: Scope, rotation_version: int) -> None:
         """Takes out what is gone first, then puts in what is new."""

@@ -51,7 +51,7 @@ PREPARE: Final = (
     "CREATE UNLOGGED TABLE IF NOT EXISTS kinpay_gallery.entry (scope text NOT NULL, template_id uuid NOT NULL,"
     " person_id uuid NOT NULL, vector halfvec NOT NULL, PRIMARY KEY (scope, template_id))",
     "CREATE UNLOGGED TABLE IF NOT EXISTS kinpay_gallery.state (scope text PRIMARY KEY, version bigint NOT NULL,"
-    " family text NOT NULL)",
+    " name text NOT NULL)",
     # What belongs to an extension is made by it, as pg_dump sees it, and so is not dumped.
     "ALTER EXTENSION vector ADD TABLE kinpay_gallery.entry",
     "ALTER EXTENSION vector ADD TABLE kinpay_gallery.state",
@@ -99,22 +99,24 @@ SEARCH = Sql("""
 """)
 STATE = Sql("SELECT version FROM kinpay_gallery.state WHERE scope = :scope")
 SET_STATE = Sql("""
-    INSERT INTO kinpay_gallery.state (scope, family, version) VALUES (:scope, :family, :version)
+    INSERT INTO kinpay_gallery.state (scope, name, version) VALUES (:scope, :name, :version)
     ON CONFLICT (scope) DO UPDATE SET version = excluded.version
 """)
-OLDER = Sql("SELECT scope FROM kinpay_gallery.state WHERE family = :family AND scope <> :scope")
+OLDER = Sql("SELECT scope FROM kinpay_gallery.state WHERE name = :name AND scope <> :scope")
 FORGET = Sql("DELETE FROM kinpay_gallery.state WHERE scope = :scope")
 LOCK_SCOPE = Sql("SELECT pg_advisory_xact_lock(hashtext('kinpay gallery'), hashtext(:scope))")
-VACUUM: Final = "VACUUM (TRUNCATE false) kinpay_gallery.entry"
+VACUUM: Final = "VACUUM (FULL) kinpay_gallery.entry"
+"""A plain one would leave what was deleted in the gaps of its pages; this writes the table anew. Searches wait meanwhile."""
 
 
 class PgvectorGallery:
-    """Exact search in the database. Under another rotation a scope (`family`) is another index, built beside the old one."""
+    """Exact search in the database. Under another rotation a scope (`name`) is another index, built beside the old one."""
 
-    def __init__(self, db: Database, family: str, rotation_version: int) -> None:
+    def __init__(self, db: Database, name: str, rotation_version: int) -> None:
         self._db = db
-        self._family = family
-        self._scope = f"{family}/r{rotation_version}"
+        self._name = name
+        self._scope = f"{name}/r{rotation_version}"
+        self._left_behind = False
 
     async def size(self) -> int:
         """How many templates."""
@@ -144,11 +146,10 @@ class PgvectorGallery:
             )
 
     async def remove(self, template_ids: Sequence[str]) -> int:
-        """Takes them out, and has the server overwrite their places."""
+        """Takes them out; `write_anew` removes their bytes, too."""
         async with self._db.connection() as conn:
             removed = await REMOVE.run(conn, scope=self._scope, template_ids=list(template_ids))
-            if removed:
-                await conn.execute(VACUUM)
+        self._left_behind |= removed > 0
         return removed
 
     async def search(self, probe: Vector, *, limit: int) -> list[Candidate]:
@@ -162,14 +163,14 @@ class PgvectorGallery:
         async with self._db.transaction() as conn:
             await CLEAR.run(conn, scope=self._scope)
             await self._add(conn, entries)
-        async with self._db.connection() as conn:
-            await conn.execute(VACUUM)
+        self._left_behind = True
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Keeps every other process from building this scope at the same time."""
         async with self._db.transaction() as conn:
-            await LOCK_SCOPE.value(conn, scope=self._scope)
+            # Run to its end: a statement that was left after its first row holds a snapshot, and nothing could be vacuumed.
+            await LOCK_SCOPE.run(conn, scope=self._scope)
             yield
 
     async def version(self) -> int | None:
@@ -181,11 +182,18 @@ class PgvectorGallery:
     async def note_version(self, version: int) -> None:
         """It is now of this version, and what was built under other rotations goes."""
         async with self._db.transaction() as conn:
-            await SET_STATE.run(conn, scope=self._scope, family=self._family, version=version)
-            older = [row["scope"] for row in await OLDER.rows(conn, family=self._family, scope=self._scope)]
+            await SET_STATE.run(conn, scope=self._scope, name=self._name, version=version)
+            older = [row["scope"] for row in await OLDER.rows(conn, name=self._name, scope=self._scope)]
             for scope in older:
                 await CLEAR.run(conn, scope=scope)
                 await FORGET.run(conn, scope=scope)
-        if older:
+        self._left_behind |= bool(older)
+
+    async def write_anew(self) -> None:
+        """Has the server write its table anew if something was taken out: deleting alone leaves the bytes in its file.
+        In nobody's transaction, which would keep them.
+        """
+        if self._left_behind:
             async with self._db.connection() as conn:
                 await conn.execute(VACUUM)
+            self._left_behind = False

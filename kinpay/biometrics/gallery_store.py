@@ -60,7 +60,7 @@ async def move(conn: Connection, operator_id: str, site_ids: Sequence[str]) -> N
 
 
 ABOUT = Sql("""
-    SELECT t.person_id, t.modality, p.operator_id, w.site_id FROM template t
+    SELECT t.person_id, p.operator_id, w.site_id FROM template t JOIN template_vector v ON v.template_id = t.id
     JOIN person p ON p.id = t.person_id JOIN terminal w ON w.id = t.captured_by WHERE t.id = :template_id
 """)
 JOIN = Sql("""
@@ -73,7 +73,7 @@ SITES_OF = Sql("SELECT site_id FROM gallery_member WHERE person_id = :person_id"
 async def join_where_captured(conn: Connection, template_id: str, *, lane: str, now: datetime) -> None:
     """A vector that is there to stay: its person is looked for where it was captured, and wherever they were before."""
     row = await ABOUT.row(conn, template_id=template_id)
-    if row is None or row["modality"] == "opaque":
+    if row is None:  # A terminal's own template is looked for nowhere.
         return
     await _join(conn, row["person_id"], row["site_id"], reason="enrolled_here", lane=lane, now=now)
     sites = await SITES_OF.rows(conn, person_id=row["person_id"])
@@ -121,14 +121,15 @@ async def disallow(conn: Connection, person_id: str, *, site_id: str, lane: str,
 
 
 HAS_ANOTHER = Sql("""
-    SELECT EXISTS (SELECT FROM template WHERE person_id = :person_id AND destroyed_at IS NULL AND modality <> 'opaque')
+    SELECT EXISTS (SELECT FROM template t JOIN template_vector v ON v.template_id = t.id
+                   WHERE t.person_id = :person_id AND t.destroyed_at IS NULL)
 """)
 
 
 async def take_out(conn: Connection, template_id: str, *, lane: str, now: datetime) -> None:
     """A destroyed template: every gallery that had it moves, and with their last one a person is looked for nowhere."""
     row = await ABOUT.row(conn, template_id=template_id)
-    if row is None or row["modality"] == "opaque":
+    if row is None:  # A terminal's own template is looked for nowhere.
         return
     person_id = row["person_id"]
     sites = [site["site_id"] for site in await SITES_OF.rows(conn, person_id=person_id)]
@@ -154,15 +155,16 @@ async def standing(conn: Connection, scope: Scope) -> tuple[int, int]:
 
 IN_SITE = Sql("""
     SELECT t.id FROM gallery_member m JOIN person p ON p.id = m.person_id JOIN template t ON t.person_id = m.person_id
+    JOIN template_vector v ON v.template_id = t.id
     WHERE m.site_id = :site_id AND p.operator_id = :operator_id AND p.state = 'active'
-      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL AND t.modality <> 'opaque'
-      AND t.model = :model_id AND t.dimension = :dimension AND t.pictures = :pictures
+      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL
+      AND t.model = :model_id AND v.dimension = :dimension AND v.pictures = :pictures
 """)
 IN_OPERATOR = Sql("""
-    SELECT t.id FROM template t JOIN person p ON p.id = t.person_id
+    SELECT t.id FROM template t JOIN template_vector v ON v.template_id = t.id JOIN person p ON p.id = t.person_id
     WHERE p.operator_id = :operator_id AND p.state = 'active'
-      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL AND t.modality <> 'opaque'
-      AND t.model = :model_id AND t.dimension = :dimension AND t.pictures = :pictures
+      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL
+      AND t.model = :model_id AND v.dimension = :dimension AND v.pictures = :pictures
 """)
 
 
@@ -178,10 +180,10 @@ async def template_ids(conn: Connection, scope: Scope) -> frozenset[str]:
 
 
 STILL_THERE = Sql("""
-    SELECT t.id, t.person_id FROM template t JOIN person p ON p.id = t.person_id
+    SELECT t.id, t.person_id FROM template t JOIN template_vector v ON v.template_id = t.id JOIN person p ON p.id = t.person_id
     WHERE t.id = ANY(:template_ids::uuid[]) AND p.operator_id = :operator_id AND p.state = 'active'
-      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL AND t.modality <> 'opaque'
-      AND t.model = :model_id AND t.dimension = :dimension AND t.pictures = :pictures
+      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL
+      AND t.model = :model_id AND v.dimension = :dimension AND v.pictures = :pictures
       AND (:site_id::uuid IS NULL
            OR EXISTS (SELECT FROM gallery_member m WHERE m.site_id = :site_id AND m.person_id = t.person_id))
 """)

@@ -51,9 +51,10 @@ class Factor:
 
 PIN: Final = Factor(digits=4, tries=5)
 
-_REFERENCE: Final[Mapping[str, int]] = MappingProxyType(
+REFERENCE: Final[Mapping[str, int]] = MappingProxyType(
     {"CNY": 5_000, "USD": 1_000, "EUR": 1_000, "GBP": 1_000, "HKD": 5_000, "JPY": 1_000, "KWD": 3_000}
 )
+"""Up to which amount an operator's bound holds as it is, in minor units: what a meal or a bus ticket costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class Tolerance:
     """
 
     bound: float = 1e-4
-    reference: Mapping[str, int] = field(default_factory=lambda: _REFERENCE)
+    reference: Mapping[str, int] = field(default_factory=lambda: REFERENCE)
     pin: Factor = PIN
 
     def __post_init__(self) -> None:

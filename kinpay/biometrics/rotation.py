@@ -168,14 +168,16 @@ class Rotations:
         self._sync()
         return True
 
+    @staticmethod
+    def kept_in(folder: Path) -> frozenset[tuple[str, int]]:
+        """Operator and version of every seed that lies in `folder`."""
+        parts = (path.name.removesuffix(_SUFFIX).partition(".") for path in folder.glob(f"*{_SUFFIX}"))
+        return frozenset((name, int(number)) for name, _, number in parts if is_id(name) and number.isdigit())
+
     def _wrap_anew(self) -> int:
-        count = 0
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
-            operator_id, _, number = path.name.removesuffix(_SUFFIX).partition(".")
-            if not is_id(operator_id) or not number.isdigit():
-                continue
-            seed = self._seed(operator_id, int(number))
-            newest = ServerKeys(self._keys.roots[:1])
+        count, newest = 0, ServerKeys(self._keys.roots[:1])
+        for operator_id, number in sorted(self.kept_in(self._folder)):
+            path, seed = self._path(operator_id, number), self._seed(operator_id, number)
             try:
                 kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
                 newest.unseal(base64.b64decode(kept.seed), purpose=_PURPOSE, bound_to=f"{operator_id}\n{number}")

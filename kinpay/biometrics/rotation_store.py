@@ -61,15 +61,16 @@ async def being_renewed(conn: Connection) -> list[str]:
 
 
 STALE = Sql("""
-    SELECT t.id FROM template t JOIN person p ON p.id = t.person_id
-    WHERE t.destroyed_at IS NULL AND t.rotation_version < :version AND p.operator_id = :operator_id
+    SELECT t.id FROM template_vector v JOIN template t ON t.id = v.template_id JOIN person p ON p.id = t.person_id
+    WHERE t.id > :after AND t.destroyed_at IS NULL AND v.rotation_version < :version AND p.operator_id = :operator_id
     ORDER BY t.id LIMIT :limit FOR UPDATE OF t SKIP LOCKED
 """)
 
 
-async def lock_stale(conn: Connection, operator_id: str, *, version: int, limit: int) -> list[str]:
+async def lock_stale(conn: Connection, operator_id: str, *, version: int, after: str, limit: int) -> list[str]:
     """Templates under an older rotation than `version`, locked; those that somebody else has are left for later."""
-    return [row["id"] for row in await STALE.rows(conn, operator_id=operator_id, version=version, limit=limit)]
+    rows = await STALE.rows(conn, operator_id=operator_id, version=version, after=after, limit=limit)
+    return [row["id"] for row in rows]
 
 
 LOCK_OLD = Sql("""
@@ -77,8 +78,8 @@ LOCK_OLD = Sql("""
     ORDER BY version FOR UPDATE
 """)
 IS_USED = Sql("""
-    SELECT EXISTS (SELECT FROM template t JOIN person p ON p.id = t.person_id
-                   WHERE t.destroyed_at IS NULL AND t.rotation_version = :version AND p.operator_id = :operator_id)
+    SELECT EXISTS (SELECT FROM template_vector v JOIN template t ON t.id = v.template_id JOIN person p ON p.id = t.person_id
+                   WHERE t.destroyed_at IS NULL AND v.rotation_version = :version AND p.operator_id = :operator_id)
 """)
 RETIRE = Sql("UPDATE rotation SET retired_at = :now WHERE operator_id = :operator_id AND version = :version")
 
@@ -96,16 +97,22 @@ async def retire_unused(conn: Connection, operator_id: str, *, version: int, now
     return retired
 
 
+RETIRED = Sql("SELECT operator_id, version FROM rotation WHERE retired_at < :before AND forgotten_at IS NULL")
+
+
+async def retired_before(conn: Connection, before: datetime) -> list[tuple[str, int]]:
+    """Versions that were retired before that moment and whose seeds are still kept."""
+    return [(row["operator_id"], row["version"]) for row in await RETIRED.rows(conn, before=before)]
+
+
 FORGET = Sql("""
-    UPDATE rotation SET forgotten_at = :now WHERE retired_at < :before AND forgotten_at IS NULL
-    RETURNING operator_id, version
+    UPDATE rotation SET forgotten_at = :now
+    WHERE operator_id = :operator_id AND version = :version AND forgotten_at IS NULL RETURNING version
 """)
 
 
-async def forget_retired(conn: Connection, *, before: datetime, now: datetime) -> list[tuple[str, int]]:
-    """Marks versions that were retired before `before`; their seeds are to be removed after the commit."""
-    rows = await FORGET.rows(conn, before=before, now=now)
-    for row in rows:
-        event = Event("rotation.forgotten", row["operator_id"], {"version": row["version"]})
-        await audit.record(conn, row["operator_id"], event, now=now)
-    return [(row["operator_id"], row["version"]) for row in rows]
+async def note_forgotten(conn: Connection, operator_id: str, *, version: int, now: datetime) -> None:
+    """The seed of a version is gone."""
+    if await FORGET.value(conn, operator_id=operator_id, version=version, now=now) is not None:
+        event = Event("rotation.forgotten", operator_id, {"version": version})
+        await audit.record(conn, operator_id, event, now=now)

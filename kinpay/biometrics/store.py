@@ -28,10 +28,12 @@ class TemplateRow:
 
 
 INSERT = Sql("""
-    INSERT INTO template (id, person_id, key_id, model, model_version, modality, dimension, pictures, rotation_version,
-                          ciphertext, provisional_until, captured_by, created_at)
-    VALUES (:id, :person_id, :key_id, :model, :model_version, :modality, :dimension, :pictures, :rotation_version,
-            :ciphertext, :provisional_until, :captured_by, :now)
+    INSERT INTO template (id, person_id, key_id, model, model_version, ciphertext, provisional_until, captured_by, created_at)
+    VALUES (:id, :person_id, :key_id, :model, :model_version, :ciphertext, :provisional_until, :captured_by, :now)
+""")
+INSERT_VECTOR = Sql("""
+    INSERT INTO template_vector (template_id, modality, dimension, pictures, rotation_version)
+    VALUES (:template_id, :modality, :dimension, :pictures, :rotation_version)
 """)
 
 
@@ -50,21 +52,21 @@ async def insert(
         key_id=row.key_id,
         model=row.model,
         model_version=row.model_version,
-        modality=row.modality,
-        dimension=row.dimension,
-        pictures=row.pictures,
-        rotation_version=row.rotation_version,
         ciphertext=row.ciphertext,
         provisional_until=row.provisional_until,
         captured_by=captured_by,
         now=now,
     )
+    if row.dimension is not None:
+        shape = {"dimension": row.dimension, "pictures": row.pictures, "rotation_version": row.rotation_version}
+        await INSERT_VECTOR.run(conn, template_id=row.id, modality=row.modality, **shape)
 
 
 FIND = Sql("""
     SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
-           t.destroyed_at, t.modality, t.dimension, t.pictures, t.rotation_version
-    FROM template t JOIN person p ON p.id = t.person_id WHERE t.id = :template_id
+           t.destroyed_at, coalesce(v.modality, 'opaque') AS modality, v.dimension, v.pictures, v.rotation_version
+    FROM template t JOIN person p ON p.id = t.person_id LEFT JOIN template_vector v ON v.template_id = t.id
+    WHERE t.id = :template_id
 """)
 
 
@@ -76,9 +78,9 @@ async def find(conn: Connection, template_id: str) -> TemplateRow | None:
 
 SEVERAL = Sql("""
     SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
-           t.destroyed_at, t.modality, t.dimension, t.pictures, t.rotation_version
-    FROM template t JOIN person p ON p.id = t.person_id
-    WHERE t.id = ANY(:template_ids::uuid[]) AND t.ciphertext IS NOT NULL AND t.modality <> 'opaque'
+           t.destroyed_at, v.modality, v.dimension, v.pictures, v.rotation_version
+    FROM template t JOIN person p ON p.id = t.person_id JOIN template_vector v ON v.template_id = t.id
+    WHERE t.id = ANY(:template_ids::uuid[]) AND t.ciphertext IS NOT NULL
 """)
 
 
@@ -88,8 +90,11 @@ async def kept_vectors(conn: Connection, template_ids: list[str]) -> list[Templa
 
 
 REWRITE = Sql("""
-    UPDATE template SET ciphertext = :ciphertext, rotation_version = :rotation_version
-    WHERE id = :template_id AND destroyed_at IS NULL AND rotation_version = :before RETURNING id
+    WITH moved AS (
+        UPDATE template_vector SET rotation_version = :rotation_version
+        WHERE template_id = :template_id AND rotation_version = :before RETURNING template_id)
+    UPDATE template t SET ciphertext = :ciphertext FROM moved
+    WHERE t.id = moved.template_id AND t.destroyed_at IS NULL RETURNING t.id
 """)
 
 

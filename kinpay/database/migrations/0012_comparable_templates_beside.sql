@@ -1,13 +1,14 @@
 -- Templates that can be compared (vectors, rotated and encrypted), and at which sites a person is looked for.
 -- What terminals handed over as an opaque blob stays what it was and is compared with nothing.
-ALTER TABLE template
-    ADD COLUMN modality text NOT NULL DEFAULT 'opaque' CHECK (modality IN ('opaque', 'face', 'palm', 'finger', 'voice')),
-    ADD COLUMN dimension smallint CHECK (dimension BETWEEN 16 AND 4096),
-    ADD COLUMN pictures smallint CHECK (pictures IN (1, 3)),
-    ADD COLUMN rotation_version integer CHECK (rotation_version >= 1),
-    ADD CONSTRAINT template_comparable CHECK (
-        (modality = 'opaque') = (dimension IS NULL) AND (modality = 'opaque') = (pictures IS NULL)
-        AND (modality = 'opaque') = (rotation_version IS NULL));
+CREATE TABLE template_vector (
+    template_id uuid PRIMARY KEY REFERENCES template,
+    modality text NOT NULL CHECK (modality IN ('face', 'palm', 'finger', 'voice')),
+    dimension smallint NOT NULL CHECK (dimension BETWEEN 16 AND 4096),
+    pictures smallint NOT NULL CHECK (pictures IN (1, 3)),
+    rotation_version integer NOT NULL CHECK (rotation_version >= 1)
+);
+-- A renewal walks along it.
+CREATE INDEX template_vector_rotation ON template_vector (rotation_version, template_id);
 
 -- The secret rotations of an operator's vectors; the newest is in use. Their seeds lie in the keyring's folder.
 CREATE TABLE rotation (
@@ -19,9 +20,6 @@ CREATE TABLE rotation (
     PRIMARY KEY (operator_id, version),
     CHECK (forgotten_at IS NULL OR retired_at <= forgotten_at)
 );
--- The renewal walks along it.
-CREATE INDEX template_rotated ON template (rotation_version, id) WHERE destroyed_at IS NULL AND rotation_version IS NOT NULL;
-
 -- Where a person is looked for by their face.
 CREATE TABLE gallery_member (
     site_id uuid NOT NULL REFERENCES site,
