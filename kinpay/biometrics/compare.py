@@ -14,7 +14,7 @@ from kinpay.biometrics.gallery_store import Scope
 from kinpay.biometrics.keyring import Keyring
 from kinpay.biometrics.matcher import Candidate, Ranking
 from kinpay.biometrics.rotation import RotationGone, Rotations, turn
-from kinpay.biometrics.store import TemplateRow
+from kinpay.biometrics.store import TemplateRow, kept_vectors
 from kinpay.biometrics.template import Sample
 from kinpay.biometrics.vectors import cosine
 from kinpay.database.pool import Database
@@ -23,12 +23,10 @@ from kinpay.primitives.sealed import Sealed
 from kinpay.primitives.server_keys import SealBroken
 
 OF_PEOPLE = Sql("""
-    SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
-           t.destroyed_at, t.modality, t.dimension, t.pictures, t.rotation_version
-    FROM template t JOIN person p ON p.id = t.person_id
+    SELECT t.id FROM template t JOIN person p ON p.id = t.person_id JOIN template_vector v ON v.template_id = t.id
     WHERE t.person_id = ANY(:person_ids::uuid[]) AND p.operator_id = :operator_id AND p.state = 'active'
-      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL AND t.modality <> 'opaque'
-      AND t.model = :model_id AND t.dimension = :dimension AND t.pictures = :pictures
+      AND t.destroyed_at IS NULL AND t.provisional_until IS NULL
+      AND t.model = :model_id AND v.dimension = :dimension AND v.pictures = :pictures
 """)
 
 
@@ -48,7 +46,7 @@ async def compare_with(
             dimension=scope.dimension,
             pictures=scope.pictures,
         )
-    rows = [TemplateRow(**row) for row in found]
+        rows = await kept_vectors(conn, [row["id"] for row in found])
     keys = await keyring.unwrap_all([row.key_id for row in rows])
     candidates = await asyncio.to_thread(_compare, rows, keys, rotations, sample=sample)
     return Ranking(

@@ -55,6 +55,7 @@ from kinpay.server.house import House
 from kinpay.settlements.close import close_settlements
 from kinpay.settlements.routes import router as settlement_routes
 from kinpay.sittings.expire import expire_sittings
+from kinpay.sittings.routes import large_bodies
 from kinpay.sittings.routes import router as sitting_routes
 from kinpay.statements.close import close_months
 from kinpay.statements.roll import roll_days

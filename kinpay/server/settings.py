@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from kinpay.biometrics.matcher import REFERENCE
+from kinpay.faces.registry import DEFAULT_FACE_MODEL, FACE_MODELS
 from kinpay.people.channel import Channel, channel_of
 from kinpay.primitives.sealed import Sealed
 from kinpay.server import readers
@@ -56,6 +57,10 @@ class Settings:
     gallery_large: int
     face_bound: float
     face_reference: tuple[readers.Reference, ...]
+    models: Path
+    face_model: str
+    face_threads: int
+    terminal_templates: bool
     log_level: str
 
     @property
@@ -221,6 +226,33 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "currency that is not named no face pays alone.",
         ",".join(f"{currency}:{minor}" for currency, minor in REFERENCE.items()),
         readers.references,
+    ),
+    Setting(
+        "models",
+        "The folder of the face models' files, each pinned by its hash. Empty: where `make install` leaves them, "
+        "`share/kinpay/models` of the environment that kinpay is installed in.",
+        "",
+        readers.models,
+    ),
+    Setting(
+        "face_model",
+        f"Which model turns a face into a vector: {', '.join(f'`{name}`' for name in FACE_MODELS)}. Vectors of two models never "
+        "compare, so with another one everybody has to be enrolled again.",
+        DEFAULT_FACE_MODEL,
+        readers.one_of(*FACE_MODELS),
+    ),
+    Setting(
+        "face_threads",
+        "How many pictures of faces this process computes on at once, each with one core; eight requests more may wait.",
+        "1",
+        readers.whole(1, 32),
+    ),
+    Setting(
+        "terminal_templates",
+        "`1`: a terminal may hand over a template of its own making, which is kept and compared with nothing. `0`: a face is "
+        "enrolled only from frames that this server looked at.",
+        "1",
+        readers.switch,
     ),
     Setting(
         "log_level",

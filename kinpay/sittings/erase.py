@@ -58,9 +58,10 @@ async def person_seen_by(conn: Connection, actor: Actor, person_id: str, *, now:
 
 
 TEMPLATES = Sql("""
-    SELECT t.id, t.model, t.modality, s.name AS site_name, t.created_at AS made_at,
+    SELECT t.id, t.model, coalesce(v.modality, 'opaque') AS modality, s.name AS site_name, t.created_at AS made_at,
            t.provisional_until IS NOT NULL AS provisional, t.destroyed_at AS erased_at, t.destroyed_reason AS erased_reason
     FROM template t JOIN terminal w ON w.id = t.captured_by JOIN site s ON s.id = w.site_id
+    LEFT JOIN template_vector v ON v.template_id = t.id
     WHERE t.person_id = :person_id ORDER BY t.created_at DESC LIMIT 100
 """)
 LIVE = Sql("SELECT id FROM template WHERE person_id = :person_id AND destroyed_at IS NULL ORDER BY id FOR UPDATE")

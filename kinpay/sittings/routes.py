@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -33,6 +34,8 @@ from kinpay.sittings.take import take
 from kinpay.terminals.authenticate import by_own_key
 from kinpay.terminals.codes import Codes
 
+LARGE = re.compile(r"/v1/terminal/(captures/[0-9a-f]{32}/)?sittings/[0-9a-f]{32}/(frames|look)")
+"""Where pictures come."""
 PAYING = frozenset({Purpose.RECOGNISE, Purpose.VERIFY})
 
 
@@ -57,6 +60,14 @@ def router(db: Database, *, codes: Codes, keyring: Keyring, desk: Desk | None) -
     for part in (_paying_routes, _looking_routes, _people_routes, _staff_routes):
         part(api, rooms)
     return api
+
+
+def large_bodies(path: str) -> int | None:
+    """For the guard: how large the body of `path` may be, where it holds pictures."""
+    if not LARGE.fullmatch(path):
+        return None
+    rules = SittingRules()
+    return (rules.frames_at_most if path.endswith("frames") else 1) * (rules.picture_bytes * 4 // 3 + 100) + 4096
 
 
 def shown_sitting(sitting: Sitting, rules: SittingRules) -> bodies.SittingOut:
