@@ -1,0 +1,170 @@
+"""Everything that the application is asked so that each operation is heard once, in its own words: what examples are made of.
+
+The town's own coming to stand is heard first; then a day at the canteen, what payers change with a fresh proof, what goes
+wrong, and at last the whole matrix by those who may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from kinpay.cli.demo.cast import Player
+from kinpay.primitives.ids import new_id
+from kinpay.server import assemble
+from kinpay.worker.run import Worker
+from tests.api.asking import Principal
+from tests.api.matrix import CALENDAR, ROWS, Row
+from tests.api.test_roles import fresh_codes, let_in
+from tests.api.town import MORE, Family, Town
+from tests.flow.recorder import Recorder
+
+T = TypeVar("T")
+
+
+async def recite(town: Town, recorder: Recorder) -> None:
+    """Asks for everything once; the town is used up by it. `recorder` listens already."""
+    await at_the_canteen(town, town.families["A"])
+    await with_proofs(town, town.families["B"])
+    await delivered(town, asyncio.sleep(0))
+    await what_goes_wrong(town)
+    await let_in(town, ROWS)
+    recorder.said.sort(key=lambda said: said.status >= 400)
+
+
+async def delivered(town: Town, doing: Awaitable[T]) -> T:
+    """What `doing` comes to, while codes and notices are delivered; no worker runs in the town."""
+    worker = Worker(town.db, assemble.tasks(town.house))
+    task = asyncio.ensure_future(doing)
+    while not task.done():
+        await worker.run_until_idle()
+        await asyncio.sleep(0.02)
+    await worker.run_until_idle()
+    return await task
+
+
+# ------------------------------------------------------------------------------------------------------- the hot route
+
+
+async def at_the_canteen(town: Town, family: Family) -> None:
+    """Held, taken, refused and not known yet, at the till and by the phone; then captured, voided, refunded, tried again."""
+    till, spender, payer = (town.principals[f"A.{who}"] for who in ("till", "spender", "payer"))
+    control = family.people["payer"].world.control
+    pay = Shopping(family, till, spender)
+    held = await pay.at_till(1_000, capture=False)
+    await pay.post(till, f"{held}/capture", {"amount_minor": 735})
+    await pay.post(till, f"{held}/refunds", {"amount_minor": 200})
+    await pay.post(till, f"{await pay.at_till(500, capture=False)}/void", {})
+    await pay.at_till(1_400)
+    await pay.at_till(60_000)
+    await pay.by_phone(1_400)
+    await pay.by_phone(60_000)
+    await control.misbehave("debit", "pending")
+    waiting = await pay.at_till(1_200)
+    await control.misbehave("cancel", "drop_before_commit")
+    await pay.post(till, f"{waiting}/void", {})
+    await control.misbehave("debit", "pending")
+    await pay.by_phone(1_100)
+    await control.misbehave("debit", "pending")
+    await pay.post(till, f"{await pay.at_till(900, capture=False)}/capture", {"amount_minor": 900})
+    for pending in (False, True):
+        await control.misbehave("debit", "refuse", code="insufficient_funds")
+        owed = await pay.at_till(800, capture=False)
+        await pay.post(till, f"{owed}/capture", {"amount_minor": 800})
+        if pending:
+            await control.misbehave("debit", "pending")
+        await pay.post(payer, f"{owed}/retry", {})
+    await control.heal()
+
+
+class Shopping:
+    """A spender at a till."""
+
+    def __init__(self, family: Family, till: Principal, spender: Principal) -> None:
+        self._family = family
+        self._till = till
+        self._spender = spender
+
+    async def post(self, asker: Principal, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Asks under a key of its own; `path` is what follows `/v1/charges/`."""
+        return await _ask(asker, "POST", f"/v1/charges/{path}" if path else "/v1/charges", body)
+
+    async def at_till(self, amount_minor: int, *, capture: bool = True) -> str:
+        """The spender shows a code to the till."""
+        code = (await _ask(self._spender, "POST", "/v1/pay-codes", {"circle_id": self._family["circle"]}))["pay_code"]
+        item = {"code": "noodles", "amount_minor": amount_minor, "quantity": 1}
+        asked = {"presented": {"code": code}, "amount_minor": amount_minor, "currency": "CNY", "capture": capture}
+        return str((await self.post(self._till, "", asked | {"reference": "A-17", "items": [item]}))["id"])
+
+    async def by_phone(self, amount_minor: int) -> None:
+        """The till shows a code for one sale to the spender."""
+        sale = {"amount_minor": amount_minor, "currency": "CNY", "reference": "A-18"}
+        shown = await _ask(self._till, "POST", "/v1/terminal/payment-codes", sale)
+        body = {"presented": {"payment_code": shown["payment_code"]}, "circle_id": self._family["circle"]}
+        await self.post(self._spender, "", body)
+
+
+async def _ask(asker: Principal, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = b"" if body is None else json.dumps(body).encode()
+    response = await asker.ask(method, path, content, headers={"idempotency-key": new_id()})
+    found: dict[str, Any] = response.json() if response.content else {}
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- with a fresh proof
+
+
+async def with_proofs(town: Town, family: Family) -> None:
+    """What a payer may not do by a session alone: raise, resume, unfreeze, move to another zone."""
+    payer = family.people["payer"]
+    circle, mandate, pool = (f"/v1/{what}s/{family[what]}" for what in ("circle", "mandate", "pool"))
+    await payer.ask("POST", f"{circle}/freeze")
+    await _proven(town, payer, "POST", f"{circle}/unfreeze", ("circle.unfreeze", family["circle"], {}), {})
+    zone = {"time_zone": "Asia/Tokyo"}
+    await _proven(town, payer, "PUT", f"{circle}/time-zone", ("circle.time_zone", family["circle"], zone), zone)
+    await payer.ask("POST", f"{mandate}/pause")
+    await _proven(town, payer, "POST", f"{mandate}/resume", ("mandate.resume", family["mandate"], {}), {})
+    raised = {"terms": MORE, "if_version": 1}
+    await _proven(town, payer, "PUT", f"{mandate}/terms", ("mandate.terms", family["mandate"], MORE), raised)
+    members = [family["spender"]]
+    widened = {"name": "All", "terms": CALENDAR, "spender_ids": members, "if_version": 1}
+    wish = ("pool.change", family["pool"], {"terms": CALENDAR, "spender_ids": members})
+    await _proven(town, payer, "PUT", pool, wish, widened)
+    await _proven(town, payer, "DELETE", pool, ("pool.end", family["pool"], {}), {})
+
+
+async def _proven(
+    town: Town, payer: Player, method: str, path: str, wish: tuple[str, str, dict[str, Any]], body: dict[str, Any]
+) -> None:
+    proof = await delivered(town, payer.prove(*wish))
+    await payer.ask(method, path, body | {"proof": proof})
+
+
+# --------------------------------------------------------------------------------------------------- what goes wrong
+
+
+async def what_goes_wrong(town: Town) -> None:
+    """Each operation by nobody, by a neighbour and by a looker-on; with an unknown name in its body; without a key."""
+    family = town.families["A"]
+    for row in ROWS:
+        if not row.may:
+            continue
+        await fresh_codes(town, row)
+        for asker in ("anonymous", "A.viewer", "B.spender", "B.till", "C.till", "C.owner"):
+            if town.relations[asker]["A"] not in row.may:
+                await _asked_of(town, row, asker, family)
+        asker = next(name for name in town.principals if town.relations[name]["A"] in row.may)
+        path, key = row.path(family), {"idempotency-key": new_id()}
+        if row.body is not None:
+            wrong = json.dumps(row.body(family) | {"nobody_knows_this": 1}).encode()
+            await town.principals[asker].ask(row.method, path, wrong, headers=key, own_key=row.own_key)
+        if row.keyed:
+            await town.principals[asker].ask(row.method, path, row.content(family), own_key=row.own_key)
+
+
+async def _asked_of(town: Town, row: Row, asker: str, family: Family) -> None:
+    headers = {} if row.method == "GET" else {"idempotency-key": new_id()}
+    principal = town.principals[asker]
+    await principal.ask(row.method, row.path(family), row.content(family), headers=headers, own_key=row.own_key)
