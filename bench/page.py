@@ -28,6 +28,8 @@ _MEANING: Final = {
     "p99_inprocess_vs_tpcb_64": "the same, 64 callers",
     "growth_rate_1m_vs_1k": "rate after many past charges ÷ rate after a thousand",
     "growth_p99_1m_vs_1k": "p99 after many past charges ÷ after a thousand",
+    "rollup_vs_authorise": "time to sum up a charge for statements ÷ time to authorise one (in process, 64 callers)",
+    "statement_many_vs_few": "rate of reading a month with many charges a day ÷ with one a day",
 }
 
 

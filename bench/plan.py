@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import inprocess, naive, through_http, tpcb
+from bench import inprocess, naive, statements, through_http, tpcb
 from bench.cell import Cell
 from bench.circles import World, found_world
 from bench.ground import Ground
@@ -18,13 +18,14 @@ from bench.history import load_history
 from bench.inprocess import InProcess
 from bench.naive import Naive
 from bench.serving import serving
+from bench.statements import Statements
 from bench.through_http import ThroughHttp
 from bench.tpcb import TpcB
 from kinpay.server.secret_file import read_keys
 
-PARTIES: Final = ("tpcb", "inprocess", "http", "naive", "growth")
+PARTIES: Final = ("tpcb", "inprocess", "http", "naive", "growth", "statements")
 FEW: Final = 1000
-CHARGES, NAIVE, YOUNG, GROWN, TEMPLATE = "charges", "naive", "young", "grown", "empty"
+CHARGES, NAIVE, YOUNG, GROWN, MONTHS, TEMPLATE = "charges", "naive", "young", "grown", "months", "empty"
 
 Measure = Callable[[], Awaitable[Cell]]
 Watch = Callable[[str], None]
@@ -32,7 +33,10 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much of what. `scale` is pgbench's, at least the number of its clients; `many` past charges against `FEW`."""
+    """How much of what. `scale` is pgbench's, at least the number of its clients; `many` past charges against `FEW`.
+
+    Statements are of twice `circles` circles: one charge a day in each of the first, `a_day` in each of the others, for `days`.
+    """
 
     rounds: int = 3
     seconds: float = 8.0
@@ -42,6 +46,9 @@ class Plan:
     tills: int = 64
     scale: int = 64
     many: int = 1_000_000
+    circles: int = 40
+    a_day: int = 40
+    days: int = 5
     parties: frozenset[str] = field(default=frozenset(PARTIES))
     tpcb_clients: tuple[int, ...] = (1, 4, 8, 16, 32, 64)
     callers: tuple[int, ...] = (1, 8, 64, 256)
@@ -53,7 +60,8 @@ class Plan:
     def quick(cls) -> Plan:
         """Small enough for a test: it shows that everything works, its numbers mean nothing."""
         return cls(
-            rounds=1, seconds=0.4, warm_s=0.2, families=200, pooled=40, tills=4, scale=2, many=3_000, tpcb_clients=(1, 8, 64),
+            rounds=1, seconds=0.4, warm_s=0.2, families=200, pooled=40, tills=4, scale=2, many=3_000,
+            circles=4, a_day=6, days=2, tpcb_clients=(1, 8, 64),
             callers=(1, 8, 64), contended_callers=(64,), two_processes=(64,), naive_callers=(8,),
         )  # fmt: skip
 
@@ -124,6 +132,8 @@ async def _open(plan: Plan, ground: Ground, home: Path, watch: Watch, stack: Asy
         groups.append(_naive(plan, found))
     if "growth" in plan.parties:
         groups.append(await _growth(plan, ground, world, watch, stack, run))
+    if "statements" in plan.parties:
+        groups.append(await _statements(plan, ground, world, watch, stack, run))
     return groups
 
 
@@ -200,5 +210,19 @@ async def _growth(plan: Plan, ground: Ground, world: World, watch: Watch, stack:
     return cells
 
 
-NAMES: Final = (tpcb.PARTY, inprocess.PARTY, through_http.PARTY, naive.PARTY)
+async def _statements(plan: Plan, ground: Ground, world: World, watch: Watch, stack: AsyncExitStack, run: Run) -> Group:
+    """Summing up first, so that the months are then read as they are kept."""
+    watch(f"{plan.circles * plan.days * (1 + plan.a_day)} charges captured and settled, for statements")
+    await ground.copy(MONTHS, TEMPLATE)
+    run.databases.append(MONTHS)
+    found = await Statements.open(ground, MONTHS, world, circles=plan.circles, a_day=plan.a_day, days=plan.days)
+    stack.push_async_callback(found.close)
+    read = partial(found.read, warm_s=plan.warm_s, seconds=plan.seconds / 2)
+    return lambda number: [
+        found.sum_up,
+        *(partial(read, shape) for shape in (("few a day", "many a day") if number % 2 == 0 else ("many a day", "few a day"))),
+    ]
+
+
+NAMES: Final = (tpcb.PARTY, inprocess.PARTY, through_http.PARTY, naive.PARTY, statements.PARTY)
 """The parties as tables call them, in order."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final
 
-from bench import inprocess, naive, through_http, tpcb
+from bench import inprocess, naive, statements, through_http, tpcb
 from bench.cell import Cell
 
 AT_LEAST: Final = {"inprocess_vs_tpcb": 2.0, "http_vs_tpcb": 1.2, "growth_rate_1m_vs_1k": 0.9}
@@ -35,6 +35,10 @@ def _best(cells: Round, party: str) -> float:
 
 def _inside(shape: str = "spread", callers: int = 64) -> Callable[[Round], float]:
     return lambda cells: _cell(cells, inprocess.PARTY, callers, shape).per_s / _best(cells, tpcb.PARTY)
+
+
+def _months(cells: Round, shape: str) -> float:
+    return _cell(cells, statements.PARTY, 1, shape).per_s
 
 
 def _http(shape: str) -> Callable[[Round], float]:
@@ -71,6 +75,8 @@ WITHIN_A_ROUND: Final[dict[str, Callable[[Round], float]]] = {
     "growth_rate_1m_vs_1k": _growth(lambda cell: cell.per_s),
     "growth_p99_1m_vs_1k": _growth(lambda cell: cell.p99_ms),
     "growth_server_us_1m_vs_1k": _growth(lambda cell: cell.server_us),
+    "rollup_vs_authorise": lambda cells: _cell(cells, *_IN[:1], 64, _IN[1]).per_s / _months(cells, "summing up"),
+    "statement_many_vs_few": lambda cells: _months(cells, "many a day") / _months(cells, "few a day"),
 }
 
 

@@ -12,7 +12,7 @@ class DebitStatus(StrEnum):
     """Where a debit stands with us. Unknown is `submitted`: it is never taken for failed."""
 
     FROZEN = "frozen"
-    """A daily debit whose charges are fixed but which is not sent yet (a later issue)."""
+    """Its charges are fixed and it is not sent yet: for products that have to be announced some time before they debit."""
     SUBMITTED = "submitted"
     """Committed here before the first byte left; may or may not be at the provider."""
     SUCCEEDED = "succeeded"

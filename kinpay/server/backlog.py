@@ -31,6 +31,14 @@ LOOK = Sql("""
         (SELECT count(*) FROM (SELECT FROM outbox WHERE done_at IS NULL AND dead_at IS NULL LIMIT :at_most) o) AS outbox_open,
         (SELECT extract(epoch FROM greatest(kinpay_now() - available_at, '0'))::float8 FROM outbox
          WHERE done_at IS NULL AND dead_at IS NULL ORDER BY available_at LIMIT 1) AS outbox_oldest_s,
+        (SELECT count(*) FROM (SELECT FROM outbox WHERE dead_at IS NOT NULL LIMIT :at_most) o) AS messages_dead,
+        (SELECT count(*) FROM (SELECT FROM webhook_delivery WHERE state = 'pending' LIMIT :at_most) w) AS webhooks_pending,
+        (SELECT extract(epoch FROM max(greatest(kinpay_now() - first.next_attempt_at, '0')))::float8
+         FROM (SELECT id FROM webhook_endpoint ORDER BY id LIMIT :at_most) e CROSS JOIN LATERAL
+              (SELECT next_attempt_at FROM webhook_delivery WHERE endpoint_id = e.id AND state = 'pending'
+               ORDER BY next_attempt_at LIMIT 1) first) AS webhooks_overdue_s,
+        (SELECT count(*) FROM (SELECT FROM webhook_endpoint WHERE NOT enabled AND disabled_reason <> 'asked' LIMIT :at_most) e)
+            AS webhooks_disabled,
         (SELECT count(*) FROM (SELECT FROM inbox WHERE applied_at IS NULL LIMIT :at_most) i) AS inbox_open,
         (SELECT count(*) FROM (SELECT FROM debit WHERE next_check_at IS NOT NULL AND unknown LIMIT :at_most) d)
             AS debits_unknown,

@@ -25,6 +25,10 @@ from kinpay.worker.schedule import Schedule
 BACKLOG: Final[Mapping[str, tuple[str, str]]] = {
     "outbox_open": ("outbox_open", "Messages of the outbox that are not delivered yet."),
     "outbox_oldest_s": ("outbox_oldest_seconds", "How long the message that is due longest has been due."),
+    "messages_dead": ("messages_dead", "Messages of the outbox that were given up and are not looked after yet."),
+    "webhooks_pending": ("webhooks_pending", "Events that endpoints have not taken yet."),
+    "webhooks_overdue_s": ("webhooks_overdue_seconds", "For how long the next attempt at some endpoint has been due."),
+    "webhooks_disabled": ("webhooks_disabled", "Endpoints that were disabled because they failed for days or said 410."),
     "inbox_open": ("inbox_open", "Callbacks of providers that were received and not applied yet."),
     "debits_unknown": ("debits_unknown", "Debits of which nobody knows yet whether they happened."),
     "debits_overdue_s": ("debits_overdue_seconds", "How long ago the provider should have been asked about a debit."),

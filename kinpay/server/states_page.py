@@ -49,7 +49,11 @@ LIVES: Final[Sequence[Drawn]] = (
         begins=("held", "refused"),
         note="`decide` says where one begins. Nothing begins `asking` yet: approvals by a person are a later issue.",
     ),
-    Drawn(life=DEBIT, begins=("submitted",), note="Nothing begins `frozen` yet: debits once a day are a later issue."),
+    Drawn(
+        life=DEBIT,
+        begins=("submitted",),
+        note="Nothing begins `frozen` yet: no provider of ours wants a debit announced before it is sent.",
+    ),
     Drawn(life=REFUND, begins=("submitted",)),
     Drawn(
         life=ACT_LIFE,

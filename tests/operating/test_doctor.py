@@ -123,12 +123,22 @@ async def test_what_was_given_up_lies_about_or_lost_its_key_is_found(in_order: d
     assert "2 open" in says(found, "outbox", Verdict.WARNING)
     assert judge_keys(1, 2).verdict is Verdict.WRONG
     assert judge_keys(2, 1).verdict is Verdict.OK
-    quiet = dict.fromkeys(("outbox_oldest_s", "debits_overdue_s", "checkpoint_age_s"), 0.0)
-    quiet |= dict.fromkeys(("outbox_open", "inbox_open", "debits_unknown", "breaks_open", "arrears_open"), 0)
+    quiet = dict.fromkeys(("outbox_oldest_s", "debits_overdue_s", "checkpoint_age_s", "webhooks_overdue_s"), 0.0)
+    counts = (
+        "outbox_open",
+        "inbox_open",
+        "debits_unknown",
+        "breaks_open",
+        "arrears_open",
+        "webhooks_pending",
+        "webhooks_disabled",
+    )
+    quiet |= dict.fromkeys(counts, 0)
     assert {line.verdict for line in judge_work(quiet)} == {Verdict.OK}
     for column, about in (
         ("outbox_oldest_s", "outbox"),
         ("inbox_open", "inbox"),
+        ("webhooks_overdue_s", "webhooks"),
         ("debits_overdue_s", "errands"),
         ("checkpoint_age_s", "checkpoint"),
         ("breaks_open", "reconciliation"),

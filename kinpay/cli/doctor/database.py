@@ -126,6 +126,11 @@ def judge_work(now: dict[str, Any]) -> Iterator[Found]:
     says = f"{now['outbox_open']} open, the oldest due for {oldest:.0f} s"
     late = oldest > LATE_S
     yield warning("outbox", says, "is a worker running? see docs/alerts.md") if late else ok("outbox", says)
+    overdue = now["webhooks_overdue_s"] or 0.0
+    says = f"{now['webhooks_pending']} events to be sent, the next attempt overdue for {overdue:.0f} s"
+    yield warning("webhooks", says, "no worker sends them: start `kinpay worker`") if overdue > LATE_S else ok("webhooks", says)
+    if now["webhooks_disabled"]:
+        yield told("webhooks", f"{now['webhooks_disabled']} endpoints are disabled, as they failed for long or said 410")
     inbox = now["inbox_open"]
     says = f"{inbox} callbacks not applied"
     yield (
