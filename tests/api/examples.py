@@ -47,6 +47,7 @@ QUERY: Final[Mapping[str, Any]] = {
 }
 """What stands in a query; ids are those of the thing."""
 _FEW: Final = 3
+_ALIKE: Final = 2
 
 Found = dict[str, Any]
 
@@ -97,7 +98,7 @@ def full_places(value: Any, at: str = "") -> set[str]:
 
 
 def shortened(value: Any) -> Any:
-    """Of a list of objects only those that show something new; of a long list of anything else only the first."""
+    """Of a list of objects the first, and those that show something new; of a long list of anything else only the first."""
     if isinstance(value, dict):
         return {name: shortened(inner) for name, inner in value.items()}
     if not isinstance(value, list):
@@ -106,7 +107,7 @@ def shortened(value: Any) -> Any:
     for inner in value:
         if not isinstance(inner, dict | list):
             kept += [inner] if len(kept) < 2 * _FEW else []
-        elif not kept or not full_places([inner]) <= full_places(kept):
+        elif len(kept) < _ALIKE or not full_places([inner]) <= full_places(kept):
             kept.append(inner)
     return [shortened(inner) for inner in kept]
 
@@ -195,8 +196,8 @@ def _parameters(operation: Mapping[str, Any], taken: list[Exchange], fiction: Fi
     parts = taken[0].parts if taken else {}
     for one in operation.get("parameters", []):
         name = one["name"]
-        if one["in"] == "path" and name in parts:
-            found[name] = fiction.text(parts[name], name)
+        if one["in"] == "path":
+            found[name] = fiction.text(parts[name], name) if name in parts else _in_query(one, fiction)
         elif one["in"] == "query":
             found[name] = _in_query(one, fiction)
     return {name: value for name, value in found.items() if value is not None}

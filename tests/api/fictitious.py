@@ -9,9 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
+
+from kinpay.terminals import emv_consumer, emv_merchant
+from kinpay.terminals.emv_codes import consumer_presented
+from kinpay.terminals.emv_merchant import MerchantCode
 
 TODAY: Final = date(2026, 3, 2)
 NOON: Final = datetime.fromisoformat("2026-03-02T04:00:00+00:00")
@@ -50,21 +55,37 @@ FIELDS: Final[Mapping[str, tuple[str, Any]]] = {
     "address": (r"\+86138\d+", "+8613800000001"),
     "server_time_s": (r"[\d.]+", 1_772_424_000),
     "incident": (r".*", "01a2000000000000"),
+    "payer_account_id": (r"pa[0-9a-f]{24}", "pa0123456789abcdef01234567"),
+    "prefix": (r"kp_live_.{8}", "kp_live_ExampleE"),
+    "duration_ms": (r"\d+", 12),
+    "retry_after_s": (r"\d+", 60),
 }
 """Field → the form that is replaced there, and by what."""
 NICE_S: Final = (30, 60, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400, 604_800, 2_592_000, 7_776_000, 31_536_000)
-_ACCOUNT: Final = re.compile(rf"\b(?:[abc]\.)?({'|'.join(CAST)})\.[0-9a-f]{{6}}\b")
-_PERSON: Final = re.compile(rf"\b({'|'.join(role.title() for role in CAST)}) [0-9a-f]{{8}}\b")
-_CIRCLE: Final = re.compile(r"\bCircle [0-9a-f]{8}\b")
-_ID: Final = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{32}(?![0-9a-zA-Z])")
+HOSTS: Final[Mapping[str, str]] = {
+    "http://kinpay.test": "https://kinpay.example",
+    "https://127.0.0.1:1025": "https://canteen.example",
+}
+"""Where we are, and where the merchants' machines are; any other address of this machine is the bank's."""
+_BEFORE: Final = r"(?<![0-9A-Za-z])"
+_AFTER: Final = r"(?![0-9A-Za-z])"
+"""The edge of a word in a text that may be Chinese, which Python's own `\\b` does not see."""
+_ACCOUNT: Final = re.compile(rf"{_BEFORE}(?:[abc]\.)?({'|'.join(CAST)})\.[0-9a-f]{{6}}{_AFTER}")
+_PERSON: Final = re.compile(rf"{_BEFORE}({'|'.join(role.title() for role in CAST)}) [0-9a-f]{{8}}{_AFTER}")
+_CIRCLE: Final = re.compile(rf"{_BEFORE}Circle [0-9a-f]{{8}}{_AFTER}")
+_PLACE: Final = re.compile(rf"{_BEFORE}(?:Canteen [01]|Till [ABC]){_AFTER}")
+_ID: Final = re.compile(rf"{_BEFORE}[0-9a-f]{{32}}{_AFTER}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
-_DATE: Final = re.compile(r"\b\d{4}-\d\d-\d\d\b(?!T)")
-_MONTH: Final = re.compile(r"\d{4}-\d\d")
-_DIGEST: Final = re.compile(r"\b[0-9a-f]{64}\b")
-_SECRET: Final = re.compile(r"[A-Za-z0-9+/_-]{22,}={0,2}")
-_HOST: Final = re.compile(r"http://127\.0\.0\.1:\d+")
+_WALL: Final = re.compile(r"(?<![\d-])(\d{4}-\d\d-\d\d)(?! ?T)(?: (\d\d:\d\d)(:\d\d)?)?(?![\d-])")
+"""A date, maybe with what the circle's wall clock shows."""
+_MONTH: Final = re.compile(r"(?<![\d-])20\d\d-\d\d(?![\d-])")
+_DIGEST: Final = re.compile(rf"{_BEFORE}[0-9a-f]{{64}}{_AFTER}")
+_SECRET: Final = re.compile(r"(kp_live_|whsec_)?([A-Za-z0-9+/_-]{22,}={0,2})")
+_HOST: Final = re.compile(r"https?://(?:127\.0\.0\.1:\d+|kinpay\.test)")
+_DRAWING: Final = re.compile(r' d="[^"]{40,}"')
 _LONGEST: Final = 88
-_EMV: Final = "000201"
+_OURS: Final = ("26", "01")
+"""Where an EMVCo code carries what we signed."""
 
 
 class Fiction:
@@ -88,18 +109,21 @@ class Fiction:
 
     def text(self, text: str, place: str) -> str:
         """The same for a text, which may name several things."""
-        if text.startswith(_EMV):
-            return _checked(_SECRET.sub(lambda found: _filler(len(found[0])), _ID.sub(self._id_at(place), text)))
-        if _MONTH.fullmatch(text):
-            return self._day(f"{text}-01")[:7]
+        if text.startswith(emv_merchant.START):
+            return _merchant_presented(text)
+        if text.startswith(emv_consumer.START):
+            return consumer_presented(f"K1P.{_filler(_LONGEST)}")
         text = NAMES.get(text, text)
         for form, instead in (
-            (_HOST, "https://bank.example"),
+            (_DRAWING, ' d="M4 4.5h7"'),
+            (_HOST, lambda found: HOSTS.get(found[0], "https://bank.example")),
             (_ACCOUNT, lambda found: CAST[found[1]][1]),
             (_PERSON, lambda found: CAST[found[1].lower()][0]),
+            (_PLACE, lambda found: NAMES[found[0]]),
             (_CIRCLE, "Lin"),
             (_TIME, lambda found: self._time(found[0])),
-            (_DATE, lambda found: self._day(found[0])),
+            (_WALL, self._wall),
+            (_MONTH, lambda found: self._day(f"{found[0]}-01")[:7]),
             (_ID, self._id_at(place)),
             (_DIGEST, lambda _: hashlib.sha256(place.encode()).hexdigest()),
             (_SECRET, _secret),
@@ -136,6 +160,14 @@ class Fiction:
         nice_s = min((0, *NICE_S), key=lambda nice: abs(abs(away_s) - nice)) if away_s > 0 else 0
         return (NOON + timedelta(seconds=nice_s)).isoformat().replace("+00:00", "Z")
 
+    def _wall(self, found: re.Match[str]) -> str:
+        day, minute, second = found.groups()
+        if minute is None:
+            return self._day(day)
+        moment = datetime.fromisoformat(f"{day}T{minute}").replace(tzinfo=SHANGHAI)
+        told = datetime.fromisoformat(self._time(moment.isoformat())).astimezone(SHANGHAI)
+        return told.strftime("%Y-%m-%d %H:%M" + (":%S" if second else ""))
+
     def _day(self, text: str) -> str:
         day, today = date.fromisoformat(text), self._now.astimezone(SHANGHAI).date()
         if abs(day - today) > timedelta(days=100) or day == TODAY:
@@ -147,20 +179,22 @@ class Fiction:
 
 
 def _secret(found: re.Match[str]) -> str:
-    text = found[0]
+    start, text = found[1] or "", found[2]
     plain = text.startswith("01a2") or not (re.search(r"\d", text) and re.search(r"[A-Z]", text) and re.search(r"[a-z]", text))
-    return text if plain else _filler(min(len(text), _LONGEST))
+    return start + (text if plain and not start else _filler(min(len(text), _LONGEST)))
 
 
 def _filler(length: int) -> str:
     return ("Example" * (length // 7 + 1))[:length]
 
 
-def _checked(text: str) -> str:
-    """An EMVCo code with the CRC that it must have now. Source: ISO/IEC 13239, as EMV QRCPS Merchant-Presented Mode §4.7 has it."""
-    register = 0xFFFF
-    for byte in text[:-4].encode():
-        register ^= byte << 8
-        for _ in range(8):
-            register = (register << 1 ^ 0x1021 if register & 0x8000 else register << 1) & 0xFFFF
-    return f"{text[:-4]}{register:04X}"
+def _merchant_presented(text: str) -> str:
+    """The same EMVCo code with nothing in it that was signed."""
+    template, name = _OURS
+    objects = [
+        replace(one, value=tuple(replace(inner, value=_filler(70)) if inner.id == name else inner for inner in one.value))
+        if one.id == template and not isinstance(one.value, str)
+        else one
+        for one in emv_merchant.parse(text).objects
+    ]
+    return emv_merchant.produce(MerchantCode(tuple(objects)))

@@ -11,14 +11,20 @@ import json
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from kinpay.charges.daily import debit_the_last
 from kinpay.cli.demo.cast import Player
+from kinpay.database.pool import database_now
+from kinpay.ledger.entry import Account, AccountKind
+from kinpay.primitives.clock import local_date, start_of_day
 from kinpay.primitives.ids import new_id
+from kinpay.reconciliation.reconcile_day import reconcile_day
 from kinpay.server import assemble
+from kinpay.settlements import close
 from kinpay.worker.run import Worker
 from tests.api.asking import Principal
 from tests.api.matrix import CALENDAR, ROWS, Row
 from tests.api.test_roles import fresh_codes, let_in
-from tests.api.town import MORE, Family, Town
+from tests.api.town import MORE, ZONE, Family, Town
 from tests.flow.recorder import Recorder
 
 T = TypeVar("T")
@@ -28,6 +34,8 @@ async def recite(town: Town, recorder: Recorder) -> None:
     """Asks for everything once; the town is used up by it. `recorder` listens already."""
     await at_the_canteen(town, town.families["A"])
     await with_proofs(town, town.families["B"])
+    await debited_once_a_day(town, town.families["C"])
+    await in_the_books(town, town.families["A"])
     await delivered(town, asyncio.sleep(0))
     await what_goes_wrong(town)
     await let_in(town, ROWS)
@@ -109,7 +117,7 @@ class Shopping:
 async def _ask(asker: Principal, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     content = b"" if body is None else json.dumps(body).encode()
     response = await asker.ask(method, path, content, headers={"idempotency-key": new_id()})
-    found: dict[str, Any] = response.json() if response.content else {}
+    found: dict[str, Any] = response.json() if "json" in response.headers.get("content-type", "") else {}
     return found
 
 
@@ -142,26 +150,66 @@ async def _proven(
     await payer.ask(method, path, body | {"proof": proof})
 
 
+# ----------------------------------------------------------------------------------------------------- what days end with
+
+
+async def debited_once_a_day(town: Town, family: Family) -> None:
+    """A mandate that is debited daily: something due, and the day's debit, which an agreement's end brings forward."""
+    payer, path = family.people["payer"], f"/v1/mandates/{family['mandate']}/funding"
+    funding = {"agreement_ids": [family["agreement"]], "debited": "daily"}
+    await _proven(town, payer, "PUT", path, ("mandate.funding", family["mandate"], funding), funding)
+    pay = Shopping(family, town.principals["C.till"], town.principals["C.spender"])
+    for _ in range(2):
+        await pay.at_till(200)
+    await debit_the_last(town.db, town.house.providers, family["agreement"])
+    await _ask(town.principals["C.payer"], "GET", f"/v1/circles/{family['circle']}/daily-debits")
+
+
+async def in_the_books(town: Town, family: Family) -> None:
+    """A merchant's day and a provider's, as if they were over."""
+    owner, path = town.principals["A.owner"], f"/v1/merchants/{family['merchant']}/settlements"
+    account = Account(AccountKind.MERCHANT, family["merchant"], "CNY")
+    async with town.db.transaction() as conn:
+        now = await database_now(conn)
+        day = local_date(now, ZONE)
+        starts = start_of_day(day, ZONE)
+        found = await close.SUM.row(conn, account_id=account.id, starts=starts, ends=now)
+        kept = dict(found or {}) | {"merchant_id": family["merchant"], "currency": "CNY", "day": day}
+        await close.KEEP.run(conn, **kept, starts=starts, ends=now, now=now)
+    await _ask(owner, "GET", path)
+    await _ask(owner, "POST", f"{path}/{day}/paid", {"currency": "CNY", "reference": "transfer 2026-0302"})
+    for rest in ("", f"/{day}/lines?currency=CNY", f"/{day}/lines.csv?currency=CNY"):
+        await _ask(owner, "GET", path + rest)
+    await reconcile_day(town.db, town.house.providers, provider_account_id=family["provider_account"], day=now.date())
+    await _ask(owner, "GET", "/v1/reconciliation/days")
+
+
 # --------------------------------------------------------------------------------------------------- what goes wrong
 
 
 async def what_goes_wrong(town: Town) -> None:
-    """Each operation by nobody, by a neighbour and by a looker-on; with an unknown name in its body; without a key."""
+    """Each operation by nobody, by a neighbour and by a looker-on; with something wrong in its body; without a key."""
     family = town.families["A"]
     for row in ROWS:
         if not row.may:
+            await _asked_wrongly(town.principals["anonymous"], row, family)
             continue
         await fresh_codes(town, row)
         for asker in ("anonymous", "A.viewer", "B.spender", "B.till", "C.till", "C.owner"):
             if town.relations[asker]["A"] not in row.may:
                 await _asked_of(town, row, asker, family)
         asker = next(name for name in town.principals if town.relations[name]["A"] in row.may)
-        path, key = row.path(family), {"idempotency-key": new_id()}
-        if row.body is not None:
-            wrong = json.dumps(row.body(family) | {"nobody_knows_this": 1}).encode()
-            await town.principals[asker].ask(row.method, path, wrong, headers=key, own_key=row.own_key)
+        await _asked_wrongly(town.principals[asker], row, family)
         if row.keyed:
-            await town.principals[asker].ask(row.method, path, row.content(family), own_key=row.own_key)
+            await town.principals[asker].ask(row.method, row.path(family), row.content(family), own_key=row.own_key)
+
+
+async def _asked_wrongly(asker: Principal, row: Row, family: Family) -> None:
+    """With a body in which one field is of a wrong kind."""
+    if row.body is not None:
+        body = row.body(family)
+        wrong = json.dumps(body | ({next(iter(body)): []} if body else {"nobody_knows_this": 1})).encode()
+        await asker.ask(row.method, row.path(family), wrong, headers={"idempotency-key": new_id()}, own_key=row.own_key)
 
 
 async def _asked_of(town: Town, row: Row, asker: str, family: Family) -> None:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -250,11 +250,11 @@ async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None
 
 async def _break(town: Town, made: Family, owner: Player) -> None:
     """Something that the family's provider tells and we do not know of."""
-    made.at |= {"a_break": new_id(), "owner": owner.id, "a_day": "2026-03-02"}
+    made.at |= {"a_break": new_id(), "owner": owner.id, "a_day": "2026-03-01"}
     async with town.db.transaction() as conn:
         await conn.execute(
             "INSERT INTO recon_break (id, provider_account_id, day, what, kind, key, found_at)"
-            " VALUES ($1, $2, '2026-03-02', 'orphan', 'debit', $3, now())",
+            " VALUES ($1, $2, '2026-03-01', 'orphan', 'debit', $3, now())",
             made["a_break"],
             made["provider_account"],
             made["a_break"],
@@ -264,8 +264,8 @@ async def _break(town: Town, made: Family, owner: Player) -> None:
             " refunded_minor, closed_at) VALUES ($1, $2, 'CNY', $3, $4, 0, 0, 0, 0, now()) ON CONFLICT DO NOTHING",
             made["merchant"],
             date.fromisoformat(made["a_day"]),
+            datetime(2026, 2, 28, 16, tzinfo=UTC),
             datetime(2026, 3, 1, 16, tzinfo=UTC),
-            datetime(2026, 3, 2, 16, tzinfo=UTC),
         )
 
 
@@ -274,14 +274,14 @@ async def _want_two(town: Town, made: Family, owner: Player) -> None:
     made.at |= {"act": new_id(), "own_act": new_id(), "a_role": "support"}
     async with town.db.transaction() as conn:
         now = await database_now(conn)
-        for thing, asked_by in (("act", made["payer"]), ("own_act", owner.id)):
+        for thing, asked_by, ago_s in (("act", made["payer"], 1), ("own_act", owner.id, 0)):
             await conn.execute(
                 "INSERT INTO privileged_act (id, operator_id, kind, about, fingerprint, state, asked_by, asked_at, expires_at)"
                 " VALUES ($1, $2, 'staff.add', '{}', sha256(uuid_send($1)), 'asked', $3, $4, $4::timestamptz + '1 day')",
                 made[thing],
                 made["operator"],
                 asked_by,
-                now,
+                now - timedelta(seconds=ago_s),
             )
             event = audit.Event("privileged.asked", made[thing], {"kind": "staff.add"}, asked_by)
             await audit.record(conn, made["operator"], event, now=now)
