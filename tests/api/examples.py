@@ -46,6 +46,10 @@ QUERY: Final[Mapping[str, Any]] = {
     "state": "open",
 }
 """What stands in a query; ids are those of the thing."""
+KEY: Final = "Idempotency-Key"
+"""The parameter that everybody makes up; its example is part of its description."""
+IDS: Final = frozenset({"provider_account_id", "last-event-id"})
+"""Parameters that are ids, though their schemas take anything: who asks is answered all the same."""
 _FEW: Final = 3
 _ALIKE: Final = 2
 
@@ -198,7 +202,7 @@ def _parameters(operation: Mapping[str, Any], taken: list[Exchange], fiction: Fi
         name = one["name"]
         if one["in"] == "path":
             found[name] = fiction.text(parts[name], name) if name in parts else _in_query(one, fiction)
-        elif one["in"] == "query":
+        elif name != KEY:
             found[name] = _in_query(one, fiction)
     return {name: value for name, value in found.items() if value is not None}
 
@@ -206,7 +210,7 @@ def _parameters(operation: Mapping[str, Any], taken: list[Exchange], fiction: Fi
 def _in_query(parameter: Mapping[str, Any], fiction: Fiction) -> Any:
     name, schema = parameter["name"], parameter["schema"]
     forms = schema.get("anyOf", [schema])
-    if any("pattern" in form and "{32}" in form["pattern"] for form in forms):
+    if name in IDS or any("{32}" in form.get("pattern", "") for form in forms):
         return fiction.text(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), name)
     choices = [value for form in forms for value in form.get("enum", [])]
     return choices[0] if choices else QUERY.get(name)

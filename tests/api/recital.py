@@ -154,7 +154,10 @@ async def _proven(
 
 
 async def debited_once_a_day(town: Town, family: Family) -> None:
-    """A mandate that is debited daily: something due, and the day's debit, which an agreement's end brings forward."""
+    """A mandate that is debited daily: something due, and the day's debit, which an agreement's end brings forward.
+
+    Who asks again for a refund that they asked for while it was due may hear that the debit is on its way.
+    """
     payer, path = family.people["payer"], f"/v1/mandates/{family['mandate']}/funding"
     funding = {"agreement_ids": [family["agreement"]], "debited": "daily"}
     await _proven(town, payer, "PUT", path, ("mandate.funding", family["mandate"], funding), funding)
@@ -162,6 +165,13 @@ async def debited_once_a_day(town: Town, family: Family) -> None:
     for _ in range(2):
         await pay.at_till(200)
     await debit_the_last(town.db, town.house.providers, family["agreement"])
+    again = ("POST", f"/v1/charges/{await pay.at_till(200)}/refunds", b'{"amount_minor": 50}')
+    same = {"idempotency-key": new_id()}
+    await town.principals["C.till"].ask(*again, headers=same)
+    await payer.world.control.misbehave("debit", "pending")
+    await debit_the_last(town.db, town.house.providers, family["agreement"])
+    await town.principals["C.till"].ask(*again, headers=same)
+    await payer.world.control.heal()
     await _ask(town.principals["C.payer"], "GET", f"/v1/circles/{family['circle']}/daily-debits")
 
 
