@@ -6,6 +6,7 @@ What an operation is called stands in `operations.py`, what is shown beside it i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +44,7 @@ _PROBLEM: Final = {
     },
     "additionalProperties": True,
 }
+_TYPICAL: Final = ("not-found", "validation-failed")
 _ANSWER: Final = {
     "description": "A problem.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -156,7 +158,7 @@ def describe(app: FastAPI, hot: Hot) -> bytes:
     components = found.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for (method, path), (operation, more) in hot.items():
-        found["paths"].setdefault(path, {})[method.lower()] = {**operation, "responses": {**operation.get("responses", {})}}
+        found["paths"].setdefault(path, {})[method.lower()] = {"responses": {}, **deepcopy(dict(operation))}
         schemas.update(more)
     examples = read_examples()
     for path, operations in found["paths"].items():
@@ -170,7 +172,7 @@ def describe(app: FastAPI, hot: Hot) -> bytes:
             illustrate(operation, examples.operations.get(name, Shown()), _ANSWER)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas["Problem"] = _PROBLEM | {"examples": [examples.problems["not-found"]]}
+    schemas["Problem"] = _PROBLEM | {"examples": [examples.problems[code] for code in _TYPICAL if code in examples.problems]}
     components["examples"] = {code: {"value": problem} for code, problem in examples.problems.items()}
     components["securitySchemes"] = _SCHEMES
     found["paths"] = dict(sorted(found["paths"].items()))

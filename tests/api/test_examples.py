@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from kinpay.server.examples import read_examples
+from kinpay.server.examples import Shown, illustrate, read_examples
 from tests.api.asking import URL, AsPerson
 from tests.api.examples import FILE, HOT, full_places, places, recorded, told, written
 from tests.api.matrix import ROWS
@@ -282,6 +282,19 @@ def test_it_is_quickly_read() -> None:
     begun = time.perf_counter()
     assert read_examples().operations[HOT].requests
     assert time.perf_counter() - begun < 0.5
+
+
+def test_what_is_no_longer_answered_breaks_nothing() -> None:
+    """The document is served although an operation has changed since; how else could its examples be recorded anew?"""
+    operation = {"responses": {"201": {"description": "Made.", "content": {"application/json": {"schema": {}}}}}}
+    before = copy.deepcopy(operation)
+    illustrate(operation, Shown(answers={"200": {"usual": {"a": 1}}, "default": {"usual": {}}}), {})
+    assert operation == before
+    illustrate(operation, Shown(answers={"201": {"usual": {"a": 1}}}), {})
+    assert operation["responses"]["201"]["content"]["application/json"] == {
+        "schema": {},
+        "examples": {"usual": {"value": {"a": 1}}},
+    }
 
 
 def test_fullness_counts_what_is_said() -> None:
