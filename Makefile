@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench kill fuzz simulate lock schema documents examples clean install
+.PHONY: demo test check bench kill restore fuzz simulate lock schema documents examples clean install
 
 demo: install            ## a circle's story, from the first scan to the month's total; ONCE=1 ends by itself
 	@$(BIN)/kinpay demo $(if $(ONCE),--once)
@@ -22,6 +22,9 @@ bench: install           ## authorisations beside pgbench TPC-B and a naive impl
 
 kill: install            ## kill -9 under load, many times: make kill ARGS="--kills 50"
 	@$(BIN)/python -m tests.simulation.kill $(ARGS)
+
+restore: install         ## backup under load, restore to a point in the past, re-query: make restore ARGS="--seconds 60"
+	@$(BIN)/python -m tests.simulation.restore $(ARGS)
 
 fuzz: install            ## requests made from the OpenAPI document, by everybody: make fuzz ARGS="--cases 20000"
 	@$(BIN)/python -m tests.api.fuzz $(ARGS)

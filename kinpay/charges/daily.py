@@ -88,7 +88,7 @@ async def freeze_due(conn: Connection, circle_id: str, *, ending_id: str | None 
     made: list[str] = []
     for (agreement_id, day), charges in groupby(due, key=lambda charge: (charge.agreement_id, charge.due_on)):
         for part in pack(charges, caps[agreement_id]):
-            made.append(await _freeze(conn, part, day=day, now=now))
+            made.append(await freeze(conn, part, day=day, now=now))
     return made
 
 
@@ -107,16 +107,27 @@ def pack(charges: Iterable[Charge], cap_minor: int | None) -> Iterator[list[Char
         yield part
 
 
-async def _freeze(conn: Connection, charges: Sequence[Charge], *, day: date | None, now: datetime) -> str:
-    """DUE → SUBMITTED of these charges, with their one debit and the capture of each in the books."""
+async def freeze(
+    conn: Connection,
+    charges: Sequence[Charge],
+    *,
+    day: date | None,
+    now: datetime,
+    more: Sequence[Charge] = (),
+    debit_id: str | None = None,
+) -> str:
+    """DUE → SUBMITTED of these charges, with their one debit and the capture of each in the books.
+
+    `more` and `debit_id`: charges submitted already, and the debit's key, where a debit is booked that our books lost.
+    """
     events: list[Event] = []
     for charge in charges:
         about = entry.About(circle_id=charge.circle_id, charge_id=charge.id)
         amount = Money(charge.debited_minor, charge.currency)
         captured = entry.capture(about, payer_id=charge.payer_id or "", merchant_id=charge.merchant_id, amount=amount)
         events += [await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now), await post(conn, captured, now=now)]
-    debit_id, sent = await write_debit(conn, charges, kind="daily", day=day, now=now)
-    await record(conn, charges[0].circle_id, *events, sent, now=now)
+    debit_id, sent = await write_debit(conn, [*charges, *more], kind="daily", day=day, now=now, debit_id=debit_id)
+    await record(conn, [*charges, *more][0].circle_id, *events, sent, now=now)
     return debit_id
 
 
