@@ -165,8 +165,11 @@ class Fiction:
         if minute is None:
             return self._day(day)
         moment = datetime.fromisoformat(f"{day}T{minute}").replace(tzinfo=SHANGHAI)
+        if minute != "00:00":
+            # The seconds are cut off, and a full hour that something happened in is no edge of a window.
+            moment += timedelta(seconds=30)
         told = datetime.fromisoformat(self._time(moment.isoformat())).astimezone(SHANGHAI)
-        return told.strftime("%Y-%m-%d %H:%M" + (":%S" if second else ""))
+        return told.strftime(f"%Y-%m-%d %H:%M{':00' if second else ''}")
 
     def _day(self, text: str) -> str:
         day, today = date.fromisoformat(text), self._now.astimezone(SHANGHAI).date()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from kinpay.charges.daily import debit_the_last
 from kinpay.cli.demo.cast import Player
 from kinpay.database.pool import database_now
 from kinpay.ledger.entry import Account, AccountKind
-from kinpay.primitives.clock import local_date, start_of_day
+from kinpay.primitives.clock import local_date
 from kinpay.primitives.ids import new_id
 from kinpay.reconciliation.reconcile_day import reconcile_day
 from kinpay.server import assemble
@@ -182,7 +183,7 @@ async def in_the_books(town: Town, family: Family) -> None:
     async with town.db.transaction() as conn:
         now = await database_now(conn)
         day = local_date(now, ZONE)
-        starts = start_of_day(day, ZONE)
+        starts = now - timedelta(days=1)  # Not midnight: it may be just past.
         found = await close.SUM.row(conn, account_id=account.id, starts=starts, ends=now)
         kept = dict(found or {}) | {"merchant_id": family["merchant"], "currency": "CNY", "day": day}
         await close.KEEP.run(conn, **kept, starts=starts, ends=now, now=now)

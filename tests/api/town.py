@@ -12,7 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
@@ -23,6 +23,7 @@ from kinpay.database import audit
 from kinpay.database.pool import Database, database_now
 from kinpay.operators.staff import StaffRole, add_staff
 from kinpay.primitives.actor import Scope
+from kinpay.primitives.clock import local_date
 from kinpay.primitives.ids import is_id, new_id
 from kinpay.server.house import House
 from tests.api.asking import URL, Anonymous, AsPerson, AsTerminal, Principal
@@ -184,7 +185,8 @@ async def _wait_for_things(world: World, made: Family, till: Device) -> None:
     made.at["own_scan"] = own["scan_id"]
     made.at["own_information"] = chosen["registration_information"]
     made.at["notice"] = (await payer.told("registration_bound"))[-1]["id"]
-    made.at["month"] = (await payer.charge(made["charge"]))["decided_at"][:7]
+    bought_at = datetime.fromisoformat((await payer.charge(made["charge"]))["decided_at"])
+    made.at["month"] = local_date(bought_at, ZONE).isoformat()[:7]
     made.secrets |= {made[thing] for thing in ("registration", "second", "notice", "scan")}
 
 
@@ -271,17 +273,18 @@ async def _break(town: Town, made: Family, owner: Player) -> None:
 
 async def _want_two(town: Town, made: Family, owner: Player) -> None:
     """Something privileged that the payer of the family once asked for, and something that the owner did."""
-    made.at |= {"act": new_id(), "own_act": new_id(), "a_role": "support"}
+    act, own_act = sorted((new_id(), new_id()))
+    made.at |= {"act": act, "own_act": own_act, "a_role": "support"}
     async with town.db.transaction() as conn:
         now = await database_now(conn)
-        for thing, asked_by, ago_s in (("act", made["payer"], 1), ("own_act", owner.id, 0)):
+        for thing, asked_by in (("act", made["payer"]), ("own_act", owner.id)):
             await conn.execute(
                 "INSERT INTO privileged_act (id, operator_id, kind, about, fingerprint, state, asked_by, asked_at, expires_at)"
                 " VALUES ($1, $2, 'staff.add', '{}', sha256(uuid_send($1)), 'asked', $3, $4, $4::timestamptz + '1 day')",
                 made[thing],
                 made["operator"],
                 asked_by,
-                now - timedelta(seconds=ago_s),
+                now,
             )
             event = audit.Event("privileged.asked", made[thing], {"kind": "staff.add"}, asked_by)
             await audit.record(conn, made["operator"], event, now=now)
