@@ -22,6 +22,7 @@ from kinpay.sittings.claim import Claim
 from kinpay.sittings.consent import consents_of
 from kinpay.sittings.consent_text import consent_text
 from kinpay.sittings.desk import Desk
+from kinpay.sittings.errors import SittingLate
 from kinpay.sittings.examine import examine, look_once
 from kinpay.sittings.frames import FEWEST, Taken, read_frames, read_picture
 from kinpay.sittings.guidance import guidance
@@ -157,8 +158,10 @@ def _looking_routes(api: APIRouter, rooms: _Rooms) -> None:
         actor, desk = terminal_of(http.state), rooms.open_desk()
         async with rooms.db.connection() as conn:
             sitting = await store.find(conn, sitting_id)
-        if sitting is None or sitting.terminal_id != actor.id or sitting.state is not SittingState.ASKED:
+        if sitting is None or sitting.terminal_id != actor.id:
             raise NotFound()
+        if sitting.state is not SittingState.ASKED:
+            raise SittingLate()
         enrolling = sitting.purpose is Purpose.ENROL
         picture = read_picture(body.picture, desk.rules)
         advice = await desk.examiner.run(lambda engine: look_once(engine, picture.open(), enrolling=enrolling))

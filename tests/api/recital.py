@@ -26,7 +26,9 @@ from tests.api.asking import Principal
 from tests.api.matrix import CALENDAR, ROWS, Row
 from tests.api.test_roles import fresh_codes, let_in
 from tests.api.town import MORE, ZONE, Family, Town
+from tests.faces.people import brighter, person
 from tests.flow.recorder import Recorder
+from tests.sittings.camera import acting, filmed, text
 
 T = TypeVar("T")
 
@@ -37,10 +39,30 @@ async def recite(town: Town, recorder: Recorder) -> None:
     await with_proofs(town, town.families["B"])
     await debited_once_a_day(town, town.families["C"])
     await in_the_books(town, town.families["A"])
+    await before_the_camera(town, town.families["B"])
     await delivered(town, asyncio.sleep(0))
     await what_goes_wrong(town)
     await let_in(town, ROWS)
     recorder.said.sort(key=lambda said: said.status >= 400)
+
+
+async def before_the_camera(town: Town, family: Family) -> None:
+    """Somebody is enrolled, somebody else is not recognised, and one picture is judged; the acts are warped from stills."""
+    device = family.device
+    assert device is not None
+    await delivered(town, device.register("B", name="Nana", born="1950-02-01", payer=family["payer_account"]))
+    capture_id = (await device.told_to_capture()).content["capture_id"]
+    path = f"/v1/terminal/captures/{capture_id}/sittings"
+    begun = (await device.terminal.request("POST", path, {"version": "1", "language": "en"}, own_key=True)).body
+    shown = {"nonce": begun["nonce"], "frames": filmed(acting(person("left"), begun["acts"])), "pin": "2468"}
+    await device.terminal.request("POST", f"{path}/{begun['sitting_id']}/frames", shown, own_key=True)
+    asked = {"amount_minor": 300, "currency": "CNY", "claim": {"phone_digits": "4321"}}
+    begun = (await device.terminal.request("POST", "/v1/terminal/sittings", asked)).body
+    path = f"/v1/terminal/sittings/{begun['sitting_id']}"
+    await device.terminal.request("POST", f"{path}/look", {"picture": text(brighter(person("right"), 0.1))})
+    shown = {"nonce": begun["nonce"], "frames": filmed(acting(person("right"), begun["acts"]))}
+    await device.terminal.request("POST", f"{path}/frames", shown, own_key=True)
+    await device.terminal.request("POST", f"{path}/pin", {"pin": "1357"})
 
 
 async def delivered(town: Town, doing: Awaitable[T]) -> T:
