@@ -97,7 +97,7 @@ class Bounds:
     frames_min: int = 8
     gap_s: float = 0.7
     """The longest time between two frames."""
-    straight: float = 0.22
+    straight: float = 0.35
     """A head at rest is turned by less."""
     blink_below: float = 0.72
     """Eyes are closed below this part of their opening at rest, and open above `blink_above`."""

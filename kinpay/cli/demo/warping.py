@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kinpay.faces.landmarks import CHIN, NOSE_TIP, Points, five_points
+from kinpay.faces.landmarks import CHIN, LEFT_EYE, NOSE_TIP, RIGHT_EYE, Points, five_points
 from kinpay.faces.liveness import Act
 from kinpay.faces.picture import window
 from kinpay.faces.port import Picture
@@ -37,7 +37,7 @@ def warp(picture: Picture, points: Points, act: Act, amount: float) -> Picture:
     """The picture with its face in the midst of an act; `amount` from 0 (at rest) to 1 (as far as people do it)."""
     match act:
         case Act.BLINK:
-            return _moved(picture, points, _blink(points, amount))
+            return _eye_closed(_eye_closed(picture, points[LEFT_EYE], amount), points[RIGHT_EYE], amount)
         case Act.OPEN_MOUTH:
             target = _open_mouth(points, amount)
             return _darkened(_moved(picture, points, target), target[60:68], amount)
@@ -47,12 +47,25 @@ def warp(picture: Picture, points: Points, act: Act, amount: float) -> Picture:
             return _moved(picture, points, _turn(points, -amount))
 
 
-def _blink(points: Points, amount: float) -> Points:
-    """The upper lids go down to the lower ones."""
-    target = points.copy()
-    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
-        target[upper] += (points[lower] - points[upper]) * 0.9 * amount
-    return target
+def _eye_closed(picture: Picture, eye: Points, amount: float) -> Picture:
+    """What is between the lids is pressed together towards the line of the eye's corners; lid and cheek are stretched after it."""
+    outer, inner = eye[0], eye[3]
+    half = float(np.linalg.norm(inner - outer)) / 2
+    along = (inner - outer) / (2 * half)
+    upright = np.array([-along[1], along[0]], np.float32)
+    middle = eye.mean(axis=0)
+    reach = round(half * 2)
+    left, top = round(float(middle[0])) - reach, round(float(middle[1])) - reach
+    columns, rows = np.meshgrid(np.arange(2 * reach), np.arange(2 * reach))
+    offset = np.stack((columns, rows), axis=-1).astype(np.float32) + np.array([left, top], np.float32) - middle
+    across, down = offset @ along / (1.25 * half), offset @ upright
+    opened = np.abs((eye[[1, 2, 4, 5]] - middle) @ upright).max() * 1.3
+    pressed = 1 - 0.88 * amount * np.maximum(0, 1 - across**2)
+    far = np.abs(down)
+    stretched = opened + (far - opened * pressed) * (half - opened) / np.maximum(1e-3, half - opened * pressed)
+    source = np.where(far <= opened * pressed, far / pressed, np.where(far < half, stretched, far)) * np.sign(down)
+    places = np.stack((columns, rows), axis=-1) + ((source - down)[..., None] * upright)
+    return _put_back(picture, _sampled(window(picture, left, top, left + 2 * reach, top + 2 * reach), places), left, top)
 
 
 def _open_mouth(points: Points, amount: float) -> Points:
@@ -94,12 +107,15 @@ def _moved(picture: Picture, source: Points, target: Points) -> Picture:
     from_where = _plate(here, there, grid.reshape(-1, 2)).reshape(grid.shape)
     fine = _enlarged(from_where, step, 2 * reach)
     moved = _sampled(around, fine)
+    return _put_back(picture, moved, left, top)
+
+
+def _put_back(picture: Picture, part: Picture, left: int, top: int) -> Picture:
+    """The picture with a part of it replaced; what of the part lies outside is dropped."""
     whole = picture.copy()
     height, width = picture.shape[:2]
-    inside = (max(0, left), max(0, top), min(width, left + 2 * reach), min(height, top + 2 * reach))
-    whole[inside[1] : inside[3], inside[0] : inside[2]] = moved[
-        inside[1] - top : inside[3] - top, inside[0] - left : inside[2] - left
-    ]
+    rows, columns = slice(max(0, top), min(height, top + len(part))), slice(max(0, left), min(width, left + part.shape[1]))
+    whole[rows, columns] = part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     return whole
 
 
