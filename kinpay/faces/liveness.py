@@ -99,7 +99,7 @@ class Bounds:
     """The longest time between two frames."""
     straight: float = 0.35
     """A head at rest is turned by less."""
-    blink_below: float = 0.72
+    blink_below: float = 0.75
     """Eyes are closed below this part of their opening at rest, and open above `blink_above`."""
     blink_above: float = 0.85
     turned_by: float = 0.22

@@ -92,6 +92,22 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """From which score on two vectors are one person's: it depends on the model and on what is compared.
+
+    `one_to_one`: a picture with a picture, after a claim of identity. `one_to_many`: a picture with pictures, in a gallery.
+    `means`: the mean of three enrolled with the mean of three presented. `step_up`: how far below there is still a way, with a
+    second factor. `margin`: how far the first of a gallery has to be before the second.
+    """
+
+    one_to_one: float
+    one_to_many: float
+    means: float
+    step_up: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """What one has to know of a model before one trusts it with money."""
 
@@ -105,7 +121,17 @@ class ModelCard:
     caution: str
     """What is not known of where it comes from."""
     files: tuple[ModelFile, ...]
+    thresholds: Thresholds
     measured: tuple[Measured, ...]
+    fingerprint: tuple[float, ...]
+    """The first numbers of the vector of `check_pattern`: another order of colours or another scale gives others."""
+
+
+def check_pattern(side: int) -> Picture:
+    """A crop that is no face but the same everywhere, with another pattern in each colour: what a model is tried with."""
+    down, across = np.mgrid[0:side, 0:side] / side
+    colours = (128 + 100 * np.sin(9 * across), 255 * down, 128 + 90 * np.cos(7 * (across + down)))
+    return np.stack(colours, axis=-1).astype(np.uint8)
 
 
 class FaceModel(Protocol):

@@ -18,8 +18,8 @@ class Session(Protocol):
         """Computes the named outputs."""
 
 
-def open_session(content: bytes) -> Session:
-    """A model from its bytes.
+def open_session(content: bytes, *, blocked: bool = True) -> Session:
+    """A model from its bytes. `blocked`: convolutions may be laid out anew in blocks, which is not faster for every model.
 
     onnxruntime is taken in here and not at the top, so that commands that look at no face do not wait for it.
     One thread: a server has a core for each request or it has none to spare, and figures are told for one core.
@@ -29,6 +29,8 @@ def open_session(content: bytes) -> Session:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    levels = runtime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if blocked else levels.ORT_ENABLE_EXTENDED
     session: Session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return session
 

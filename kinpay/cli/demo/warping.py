@@ -48,19 +48,19 @@ def warp(picture: Picture, points: Points, act: Act, amount: float) -> Picture:
 
 
 def _eye_closed(picture: Picture, eye: Points, amount: float) -> Picture:
-    """What is between the lids is pressed together towards the line of the eye's corners; lid and cheek are stretched after it."""
+    """What is between the lids is pressed together towards the lower lid; the skin around is stretched after it."""
     outer, inner = eye[0], eye[3]
     half = float(np.linalg.norm(inner - outer)) / 2
     along = (inner - outer) / (2 * half)
     upright = np.array([-along[1], along[0]], np.float32)
-    middle = eye.mean(axis=0)
+    middle = eye.mean(axis=0) * 0.4 + eye[[4, 5]].mean(axis=0) * 0.6
     reach = round(half * 2)
     left, top = round(float(middle[0])) - reach, round(float(middle[1])) - reach
     columns, rows = np.meshgrid(np.arange(2 * reach), np.arange(2 * reach))
     offset = np.stack((columns, rows), axis=-1).astype(np.float32) + np.array([left, top], np.float32) - middle
     across, down = offset @ along / (1.25 * half), offset @ upright
-    opened = np.abs((eye[[1, 2, 4, 5]] - middle) @ upright).max() * 1.3
-    pressed = 1 - 0.88 * amount * np.maximum(0, 1 - across**2)
+    opened = np.abs((eye[[1, 2, 4, 5]] - middle) @ upright).max() * 1.6
+    pressed = 1 - 0.95 * amount * np.maximum(0, 1 - across**2)
     far = np.abs(down)
     stretched = opened + (far - opened * pressed) * (half - opened) / np.maximum(1e-3, half - opened * pressed)
     source = np.where(far <= opened * pressed, far / pressed, np.where(far < half, stretched, far)) * np.sign(down)
