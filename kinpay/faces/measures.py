@@ -48,8 +48,8 @@ def eye_opening(points: Points) -> float:
 
 def _opening(eye: Points) -> float:
     outer, above, above_inner, inner, below_inner, below = eye
-    height = np.linalg.norm(above - below) + np.linalg.norm(above_inner - below_inner)
-    return float(height / max(1e-6, 2 * np.linalg.norm(outer - inner)))
+    height = float(np.linalg.norm(above - below) + np.linalg.norm(above_inner - below_inner))
+    return height / max(1e-6, 2 * float(np.linalg.norm(outer - inner)))
 
 
 def mouth_opening(points: Points) -> float:

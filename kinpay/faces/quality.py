@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from kinpay.faces.measures import nod, roll_degrees, turn
-from kinpay.faces.pipeline import Face
 from kinpay.faces.picture import grey
+from kinpay.faces.pipeline import Face
 
 
 class Advice(StrEnum):

@@ -71,7 +71,8 @@ def cropped(picture: Picture, share: float) -> Picture:
 def orl_pictures(people: int) -> dict[str, list[Picture]]:
     folders = sorted(folder for folder in ORL.iterdir() if folder.is_dir())[:people]
     return {
-        folder.name: [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.glob("*.pgm"))] for folder in folders
+        folder.name: [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.glob("*.pgm"))]
+        for folder in folders
     }
 
 

@@ -89,7 +89,7 @@ def test_a_crop_has_its_points_where_the_model_wants_them(engine: Engine) -> Non
     five = landmarks.five_points(face.points)
     wanted = np.array(ARCFACE_CROP.points)
     for enlarged in (1, 3):
-        picture = np.kron(person("right") // 4, np.ones((enlarged, enlarged, 1), np.uint8))
+        picture = np.kron(person("right") // 8, np.ones((enlarged, enlarged, 1), np.uint8))
         for x, y in five * enlarged:
             reach = 3 * enlarged
             picture[round(y) - reach : round(y) + reach, round(x) - reach : round(x) + reach] = 255
@@ -97,7 +97,7 @@ def test_a_crop_has_its_points_where_the_model_wants_them(engine: Engine) -> Non
         assert crop.shape == (112, 112, 3)
         residue = similarity(five, wanted.astype(np.float32))
         for x, y in (five @ residue[:, :2].T + residue[:, 2]).round().astype(int):
-            assert crop[y, x].mean() > 180
+            assert crop[y, x].mean() > 120, "everything else is darker than 32"
 
 
 def affine(source: landmarks.Points, target: landmarks.Points) -> align.Map:
@@ -212,4 +212,4 @@ def test_the_registry_names_every_model_once() -> None:
         assert card.caution
         assert card.measured
         assert all(one.conditions and one.source for one in card.measured)
-    assert "vector" not in repr(Face(**{name: None for name in pipeline.Face.__slots__} | {"box": detect.Box(0, 0, 9, 1)}))
+    assert "vector" not in repr(Face(**dict.fromkeys(pipeline.Face.__slots__) | {"box": detect.Box(0, 0, 9, 1)}))

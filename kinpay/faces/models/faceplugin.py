@@ -27,7 +27,7 @@ ARCFACE_CROP: Final = Crop(
     112, ((38.7946, 52.1963), (74.0318, 52.0014), (56.5252, 72.2366), (42.0493, 92.8655), (71.2299, 92.7041))
 )
 """Where ArcFace's training pictures have their points, half a pixel on: there, a pixel's corner counts, not its centre."""
-_SOURCE: Final = "design study, LFW (7,701 press photos, two pictures of a person each), alignment and padding as here"
+_SOURCE: Final = "design study, 7,701 press photos, aligned and padded as here"
 
 CARD: Final = ModelCard(
     name="faceplugin",
@@ -53,9 +53,7 @@ CARD: Final = ModelCard(
             conditions="LFW, mean of 3 pictures against mean of 3",
             source=_SOURCE,
         ),
-        Measured(
-            rate="FNMR at 0.55", value="0.10 %", conditions="LFW, mean of 3 pictures against mean of 3", source=_SOURCE
-        ),
+        Measured(rate="FNMR at 0.55", value="0.10 %", conditions="LFW, mean of 3 pictures against mean of 3", source=_SOURCE),
         Measured(rate="FMR at 0.45", value="2.8e-5", conditions="LFW, one picture against one", source=_SOURCE),
         Measured(rate="FNMR at 0.45", value="7.0 %", conditions="LFW, one picture against one", source=_SOURCE),
     ),
