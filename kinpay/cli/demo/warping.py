@@ -1,4 +1,4 @@
-"""Acts from still pictures: a photograph cannot blink, so blinks, turns and open mouths are *warped* from the points of its face.
+"""Acts from still pictures: a photograph cannot blink, so acts are *warped* from the points of its face.
 
 For the demo and the tests, where nobody stands before a camera. What it makes is no evidence that real acts are recognised or
 that attacks are not; it only lets the whole way be walked. The server knows nothing of it and has no switch for it.
