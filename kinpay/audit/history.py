@@ -135,7 +135,8 @@ class History:
 
     def _new_charge(self, link: Link, event: str, body: Body, *, seq: int) -> Expected:
         state = body["state"]
-        if event != state or state not in ("held", "refused", "asking"):
+        recovered = event == "recovered" and state == "submitted"
+        if not recovered and (event != state or state not in ("held", "refused", "asking")):
             self._say(link, f"a charge begins with {link.kind}")
         row: Expected = {name: body.get(name) for name in _KEPT_OF_CHARGE}
         row |= {"captured_minor": None, "refunded_minor": 0, "delivered": False, "void_requested": False, "late": False}
@@ -149,6 +150,9 @@ class History:
         if "capture_at_once" in body:
             row["capture_at_once"] = body["capture_at_once"]
             row["hold_expires_at"] = _moment(body.get("hold_expires_at"))
+        if recovered:  # it was made before the database was restored; what is known of it is the provider's word
+            row |= {name: body[name] for name in ("captured_minor", "delivered", "late")}
+            row["decided_at"] = _moment(body["decided_at"])
         return row
 
     def _debit(self, link: Link, event: str, body: Body) -> None:

@@ -132,7 +132,9 @@ class Replay:
     def _charge(self, link: Link, event: str, body: Body) -> None:
         charge = self._charges.get(link.subject_id)
         if charge is None:
-            charge = self._charges[link.subject_id] = _Charge(link.subject_id, link.at, _charged(body))
+            # One recovered from a provider was decided before it came into these books, and is not judged: late truth.
+            decided_at = datetime.fromisoformat(body["decided_at"]) if event == "recovered" else link.at
+            charge = self._charges[link.subject_id] = _Charge(link.subject_id, decided_at, _charged(body))
         row = self._history.expected["charge"][charge.id]
         self._add(charge, -1)
         charge.counts = False
@@ -141,7 +143,7 @@ class Replay:
         charge.gross_minor = row["amount_minor"] if captured is None else captured
         if event in ("held", "fell_back", "approved"):
             self._judge(charge, row)
-        elif event == "collected" or (event == "submitted" and row["due_on"] is None):
+        elif event == "collected" or (event == "submitted" and row["due_on"] is None and "recovered" not in body):
             self._still_allowed(charge, row)  # what was collected is debited with its day, whatever ended meanwhile
         charge.counts, charge.refunded_minor = row["state"] in COUNTING and row["amount_minor"] > 0, row["refunded_minor"]
         self._add(charge, 1)

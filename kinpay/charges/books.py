@@ -136,6 +136,7 @@ class Debit:
     created_at: datetime
     kind: str
     day: date | None
+    terminal_id: str
     charge_ids: tuple[str, ...]
 
     @property
@@ -150,14 +151,21 @@ class Debit:
 
     @property
     def description(self) -> str:
-        """What the payer reads at the provider."""
-        return f"kinpay {self.day or self.charge_ids[0][-8:]}"
+        """What the payer reads at the provider. From it, and from nothing else, a debit that our books lost is booked again."""
+        return description_of(self.charge_ids[0], terminal_id=self.terminal_id, day=self.day)
+
+
+def description_of(charge_id: str, *, terminal_id: str, day: date | None) -> str:
+    """The charge and the end of its terminal's id; a day's debit is for many charges and names the day."""
+    return f"kinpay {day}" if day is not None else f"kinpay {charge_id} {terminal_id[-8:]}"
 
 
 READ_DEBIT = Sql("""
     SELECT d.id, d.circle_id, d.payer_id, d.agreement_id, a.provider_ref AS agreement_ref, d.provider_account_id, d.spender_ref,
            d.currency, d.amount_minor, d.state, d.unknown, d.late, d.attempts, d.created_at, d.kind, d.day,
-           (SELECT array_agg(cd.charge_id ORDER BY cd.charge_id) FROM charge_debit cd WHERE cd.debit_id = d.id) AS charge_ids
+           (SELECT array_agg(cd.charge_id ORDER BY cd.charge_id) FROM charge_debit cd WHERE cd.debit_id = d.id) AS charge_ids,
+           (SELECT c.terminal_id FROM charge_debit cd JOIN charge c ON c.id = cd.charge_id AND c.circle_id = cd.circle_id
+            WHERE cd.debit_id = d.id ORDER BY cd.charge_id LIMIT 1) AS terminal_id
     FROM debit d JOIN agreement a ON a.id = d.agreement_id
     WHERE d.id = :debit_id
 """)
@@ -198,13 +206,20 @@ LINK_DEBIT = Sql("""
 
 
 async def write_debit(
-    conn: Connection, charges: Sequence[Charge], *, kind: str, now: datetime, day: date | None = None
+    conn: Connection,
+    charges: Sequence[Charge],
+    *,
+    kind: str,
+    now: datetime,
+    day: date | None = None,
+    debit_id: str | None = None,
 ) -> tuple[str, Event]:
     """A new debit for the captured amounts on the charges' present agreement; committed before the first byte leaves.
 
-    Several charges are one day's. The provider is told the spender if there is just one.
+    Several charges are one day's. The provider is told the spender if there is just one. `debit_id`: the key of one that the
+    provider has already, where our books lost it.
     """
-    debit_id, first = new_id(), charges[0]
+    debit_id, first = debit_id or new_id(), charges[0]
     amounts = {charge.id: charge.debited_minor for charge in charges}
     spenders = {charge.spender_id for charge in charges}
     await WRITE_DEBIT.run(

@@ -19,16 +19,27 @@ from kinpay.charges.answer import ChargeAnswer, status_of, told
 from kinpay.charges.batch import Batcher
 from kinpay.charges.charge import ChargeState, Method
 from kinpay.charges.order import Item, Order
+from kinpay.charges.repetition import recovered_charge
 from kinpay.charges.request import AuthorizeRequest, Burn, Charge, Signed
 from kinpay.charges.store import read_charges
 from kinpay.charges.submit import capture_charge
-from kinpay.database.idempotency import RequestKey
+from kinpay.database.idempotency import RequestKey, mark_of
 from kinpay.database.pool import Database
 from kinpay.database.sql import Sql
 from kinpay.primitives.actor import Actor
-from kinpay.primitives.errors import CheckCodeAltered, Invalid, MethodNotOffered, NotFound, Unauthenticated, WrongState
+from kinpay.primitives.errors import (
+    ChargedBefore,
+    CheckCodeAltered,
+    CheckCodeExpired,
+    CheckCodeUsed,
+    Invalid,
+    MethodNotOffered,
+    NotFound,
+    Unauthenticated,
+    WrongState,
+)
 from kinpay.primitives.fields import printable, read_key
-from kinpay.primitives.ids import ID_PATTERN, new_id
+from kinpay.primitives.ids import ID_PATTERN, marked_id
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.providers.contract import Adapters
@@ -112,6 +123,7 @@ class ChargeEndpoint:
         self._adapters = adapters
         self._doors = doors
         self._fingerprint_key = keys.key("fingerprint")
+        self._mark_key = keys.key("mark")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers 201 (held, succeeded, refused, declined …) or 202 (not known yet); everything else is a problem."""
@@ -141,9 +153,16 @@ class ChargeEndpoint:
     async def carry_out(self, request: AuthorizeRequest) -> tuple[Charge, bool]:
         """Decides, and captures at once if asked to; the charge as it is then, and whether this request decided it.
 
-        Raises: what `Batcher.authorize` raises.
+        Raises: what `Batcher.authorize` raises, and KeyReused for another request under a key whose charge was lost and found.
         """
-        authorized = await self._batcher.authorize(request)
+        try:
+            authorized = await self._batcher.authorize(request)
+        except (ChargedBefore, CheckCodeExpired, CheckCodeUsed) as error:
+            async with self._db.connection() as conn:
+                before = await recovered_charge(conn, request)
+            if before is None:
+                raise error from None
+            return before, False
         charge = authorized.charge
         if charge.state is ChargeState.HELD and charge.capture_at_once:
             try:
@@ -184,9 +203,10 @@ class ChargeEndpoint:
             facts.terminal_id,
             _items(asked),
         )
+        key = self._key(facts.terminal_id, parts.headers, parts.body)
         return AuthorizeRequest(
-            charge_id=new_id(),
-            key=self._key(facts.terminal_id, parts.headers, parts.body),
+            charge_id=marked_id(mark_of(self._mark_key, key)),
+            key=key,
             circle_id=shown.circle_id,
             operator_id=facts.operator_id,
             terminal_id=facts.terminal_id,
@@ -233,9 +253,10 @@ class ChargeEndpoint:
             method.value,
             code.terminal_id,
         )
+        key = self._key(actor.id, headers, body)
         return AuthorizeRequest(
-            charge_id=new_id(),
-            key=self._key(actor.id, headers, body),
+            charge_id=marked_id(mark_of(self._mark_key, key)),
+            key=key,
             circle_id=asked.circle_id,
             operator_id=actor.operator_id,
             terminal_id=code.terminal_id,
@@ -305,10 +326,16 @@ def described() -> tuple[dict[str, Any], dict[str, Any]]:
     content = {"application/json": {"schema": answer}}
     operation = {
         "tags": ["charges"],
-        "operationId": "post_charge",
         "summary": "Decide a charge; debit at once if asked to.",
         "parameters": [
-            {"name": "Idempotency-Key", "in": "header", "required": True, "schema": {"type": "string", "maxLength": 255}}
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": True,
+                "description": "The same key and body get the same answer, for ever.",
+                "schema": {"type": "string", "maxLength": 255},
+                "example": "order-2026-03-02-0017",
+            }
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [terminal, spender]}}}},
         "responses": {

@@ -6,6 +6,7 @@ Source: semantics.md "Charge"; reliability.md §1c (refund), I8.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -23,7 +24,7 @@ from kinpay.ledger import entry
 from kinpay.ledger.post import post
 from kinpay.people.lock import LockedCircle
 from kinpay.primitives.errors import Conflict, Invalid, WrongState
-from kinpay.primitives.ids import new_id
+from kinpay.primitives.ids import marked_id, new_id
 from kinpay.primitives.money import Money
 from kinpay.providers.contract import (
     Adapters,
@@ -53,13 +54,26 @@ REFUNDABLE = Sql("""
 """)
 
 
-async def refund_charge(conn: Connection, charge_id: str, *, amount_minor: int, actor_id: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class KnownRefund:
+    """A refund that a provider has: its key, and the debit it gives back."""
+
+    refund_id: str
+    debit_id: str
+
+
+async def refund_charge(
+    conn: Connection, charge_id: str, *, amount_minor: int, actor_id: str, mark: str | None = None
+) -> list[str]:
     """Takes `amount_minor` of a succeeded charge back, over its debits in order; returns the refunds to be sent.
 
-    What is still due tonight is just taken off the day's debit. Raises: NotFound; WrongState unless it succeeded or is due;
-    Invalid for more than is left.
+    What is still due tonight is just taken off the day's debit. `mark`: of the request's key. A refund that bears it was asked
+    for by this very request before the database was restored, so that there is nothing more to send. Raises: NotFound;
+    WrongState unless it succeeded or is due; Invalid for more than is left.
     """
     circle, charge = await lock_charge(conn, charge_id)
+    if mark is not None and await ASKED_BEFORE.value(conn, charge_id=charge_id, mark=mark):
+        return []
     now = await database_now(conn)
     if charge.state is ChargeState.DUE:
         await reduce_due(conn, circle, charge, amount_minor=amount_minor, actor_id=actor_id, now=now)
@@ -69,13 +83,28 @@ async def refund_charge(conn: Connection, charge_id: str, *, amount_minor: int, 
     left = charge.debited_minor - charge.refunded_minor
     if amount_minor > left:
         raise Invalid("refund_above_captured", field="amount_minor", left_minor=left)
-    return await give_back(conn, circle, charge, amount_minor=amount_minor, why="asked", actor_id=actor_id, now=now)
+    return await give_back(conn, circle, charge, amount_minor=amount_minor, why="asked", actor_id=actor_id, now=now, mark=mark)
+
+
+ASKED_BEFORE = Sql("SELECT EXISTS (SELECT FROM refund WHERE charge_id = :charge_id AND right(id::text, 8) = :mark)")
 
 
 async def give_back(
-    conn: Connection, circle: LockedCircle, charge: Charge, *, amount_minor: int, why: Why, actor_id: str | None, now: datetime
+    conn: Connection,
+    circle: LockedCircle,
+    charge: Charge,
+    *,
+    amount_minor: int,
+    why: Why,
+    actor_id: str | None,
+    now: datetime,
+    mark: str | None = None,
+    known: KnownRefund | None = None,
 ) -> list[str]:
-    """Opens refunds over the charge's succeeded debits, frees the limit, books what the merchant gives back."""
+    """Opens refunds over the charge's succeeded debits, frees the limit, books what the merchant gives back.
+
+    `known`: the one refund that the provider has already, where our books lost it. Raises: Conflict for more than is left.
+    """
     before = charge.taken
     charge.refunded_minor += amount_minor
     events = [await rewrite_charge(conn, charge, "refund_asked", now=now, amount_minor=amount_minor, why=why)]
@@ -84,10 +113,11 @@ async def give_back(
     rest = amount_minor
     for debit in await REFUNDABLE.rows(conn, charge_id=charge.id):
         part = min(rest, debit["rest_minor"])
-        if part <= 0:
+        if part <= 0 or (known is not None and known.debit_id != debit["id"]):
             continue
         rest -= part
-        refund_id, opened = await _open(conn, charge, debit, amount_minor=part, why=why, now=now)
+        refund_id = known.refund_id if known is not None else new_id() if mark is None else marked_id(mark)
+        opened = await open_refund(conn, charge, debit, refund_id=refund_id, amount_minor=part, why=why, now=now)
         about = entry.About(circle_id=circle.id, charge_id=charge.id, refund_id=refund_id)
         booked = entry.refund(
             about, payer_id=debit["payer_id"], merchant_id=charge.merchant_id, amount=Money(part, charge.currency)
@@ -107,7 +137,9 @@ async def return_surplus(conn: Connection, charge: Charge, debit_id: str, *, now
     await unroll(conn, charge, now=now)
     rows = await REFUNDABLE.rows(conn, charge_id=charge.id)
     debit = next(row for row in rows if row["id"] == debit_id)
-    return await _open(conn, charge, debit, amount_minor=debit["rest_minor"], why="surplus", now=now)
+    refund_id, rest_minor = new_id(), debit["rest_minor"]
+    opened = await open_refund(conn, charge, debit, refund_id=refund_id, amount_minor=rest_minor, why="surplus", now=now)
+    return refund_id, opened
 
 
 OPEN_REFUND = Sql("""
@@ -116,10 +148,10 @@ OPEN_REFUND = Sql("""
 """)
 
 
-async def _open(
-    conn: Connection, charge: Charge, debit: Record, *, amount_minor: int, why: Why, now: datetime
-) -> tuple[str, Event]:
-    refund_id = new_id()
+async def open_refund(
+    conn: Connection, charge: Charge, debit: Record, *, refund_id: str, amount_minor: int, why: Why, now: datetime
+) -> Event:
+    """Writes the row of a refund of one of `REFUNDABLE`'s debits; returns the audit event."""
     await OPEN_REFUND.run(
         conn,
         id=refund_id,
@@ -133,7 +165,7 @@ async def _open(
         next_check_at=now + FIRST_CHECK if why == "asked" else now,  # Nobody waits for the others: the reconciler sends them.
     )
     body = {"charge_id": charge.id, "debit_id": debit["id"], "amount_minor": amount_minor, "reason": why}
-    return refund_id, Event("refund.submitted", refund_id, body)
+    return Event("refund.submitted", refund_id, body)
 
 
 async def send_refund(db: Database, adapters: Adapters, refund_id: str) -> None:

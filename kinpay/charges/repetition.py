@@ -12,7 +12,7 @@ from typing import Final
 from kinpay.charges.charge import ChargeState
 from kinpay.charges.request import Authorized, AuthorizeRequest, Charge, Verdicts
 from kinpay.charges.store import READ_DEBIT_WAITS, Loaded, Locked, find_keys, forget_keys, read_charges
-from kinpay.database.sql import Connection
+from kinpay.database.sql import Connection, Sql
 from kinpay.primitives.errors import (
     CheckCodeExpired,
     CheckCodeUsed,
@@ -52,6 +52,28 @@ async def sort_out(
     if revoked:
         await forget_keys(conn, [chosen[index].charge_id for index in revoked])
     return [index for index in sorted(loaded.claimed) if chosen[index].terminal_id not in loaded.revoked_terminals]
+
+
+# A charge that was lost with the database and found again at its provider: its key is gone, its id still bears the key's mark.
+RECOVERED = Sql("""
+    SELECT r.charge_id FROM recovered_charge r JOIN charge c ON c.id = r.charge_id AND c.circle_id = r.circle_id
+    WHERE r.mark = :mark AND r.circle_id = :circle_id ORDER BY r.recovered_at LIMIT 1
+""")
+
+
+async def recovered_charge(conn: Connection, request: AuthorizeRequest) -> Charge | None:
+    """The recovered charge that this request had made before the database was restored, as it is now; None if there is none.
+
+    Raises: KeyReused if it was for another amount or spender.
+    """
+    found = await RECOVERED.value(conn, mark=request.charge_id[-8:], circle_id=request.circle_id)
+    charge = (await read_charges(conn, [found])).get(found) if found is not None else None
+    if charge is None:
+        return None
+    order = request.order
+    if (charge.debited_minor, charge.currency, charge.spender_id) != (order.amount_minor, order.currency, order.spender_id):
+        raise KeyReused()
+    return charge
 
 
 def _objection(index: int, loaded: Loaded) -> KinpayError | None:

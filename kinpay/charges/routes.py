@@ -16,7 +16,7 @@ from kinpay.charges.request import Charge
 from kinpay.charges.store import read_charges
 from kinpay.charges.submit import commit_debit, drive
 from kinpay.charges.void import ask_void, stop_debit
-from kinpay.database.idempotency import Answer, RequestKey, once
+from kinpay.database.idempotency import Answer, RequestKey, mark_of, once
 from kinpay.database.pool import Database
 from kinpay.database.sql import Connection
 from kinpay.primitives.actor import Actor, ActorKind, Scope, asker_of, key_of, person_of, terminal_of
@@ -163,10 +163,13 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
 
         async def effect(conn: Connection) -> Answer:
             await _refundable_by(conn, charge_id, actor)
-            refunds = await refund_charge(conn, charge_id, amount_minor=body.amount_minor, actor_id=actor.id)
+            refunds = await refund_charge(
+                conn, charge_id, amount_minor=body.amount_minor, actor_id=actor.id, mark=mark_of(keys.key("mark"), under)
+            )
             return Answer(201, {"refund_ids": refunds})
 
-        answer = await once(db, await keyed(request, actor, "refund", key), effect)
+        under = await keyed(request, actor, "refund", key)
+        answer = await once(db, under, effect)
         if not answer.replayed:
             for refund_id in answer.body["refund_ids"]:
                 await send_refund(db, adapters, refund_id)

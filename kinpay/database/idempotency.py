@@ -26,6 +26,12 @@ class RequestKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: bytes
 
 
+def mark_of(secret: bytes, key: RequestKey) -> str:
+    """What ids made for a request end with: 8 hexadecimal digits that its key alone decides, and that tell nothing of it."""
+    said = f"{key.principal_id}\n{key.operation}\n{key.key}".encode()
+    return hmac.digest(secret, b"mark\n" + said, "sha256")[:4].hex()
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the asker hears: an HTTP status and a JSON body. `replayed`: it was said before."""

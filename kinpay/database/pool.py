@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 
 from kinpay.database.sql import Connection, Sql
-from kinpay.primitives.errors import Busy
+from kinpay.primitives.errors import Busy, ChargedBefore, KinpayError, Restored
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,19 @@ class Database:
 
     @classmethod
     async def open(
-        cls, url: str, *, max_connections: int = 20, command_timeout_s: float = 60.0, by_index: bool = False
+        cls,
+        url: str,
+        *,
+        max_connections: int = 20,
+        command_timeout_s: float = 60.0,
+        by_index: bool = False,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> Database:
         """Connects to `url` (`postgresql://…`).
 
         `by_index`: for statements that are prepared once and look up a few rows, each by its index. Planned while a table is
         young, reading all of it is the cheapest way; the connection would go on reading all of it while the table grows.
+        `settings`: of its connections, besides ours.
         """
         pool = await asyncpg.create_pool(
             url,
@@ -44,7 +52,7 @@ class Database:
             command_timeout=command_timeout_s,
             init=prepare_connection,
             reset=_leave_as_it_is,
-            server_settings=_SETTINGS | (_BY_INDEX if by_index else {}),
+            server_settings=_SETTINGS | (_BY_INDEX if by_index else {}) | dict(settings),
         )
         return cls(pool)
 
@@ -62,22 +70,33 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction: committed at the end of the block, rolled back by any exception.
 
-        Raises: Busy when the database cannot be reached, is shutting down, or a lock was not to be had.
+        Raises: Busy when the database cannot be reached, is shutting down, or a lock was not to be had; Restored when it was
+        restored from a backup and is closed; ChargedBefore for a charge whose request had made one that was lost.
         """
         try:
             async with self._pool.acquire() as conn, conn.transaction():
                 yield conn
         except _UNAVAILABLE as error:
             raise _busy(error) from error
+        except asyncpg.PostgresError as error:
+            ours = _OURS.get(error.sqlstate or "")
+            if ours is None:
+                raise
+            raise ours() from error
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection without a transaction, for single reads and for LISTEN."""
+        """A connection without a transaction, for single reads and for LISTEN. Raises: as `transaction`."""
         try:
             async with self._pool.acquire() as conn:
                 yield conn
         except _UNAVAILABLE as error:
             raise _busy(error) from error
+        except asyncpg.PostgresError as error:
+            ours = _OURS.get(error.sqlstate or "")
+            if ours is None:
+                raise
+            raise ours() from error
 
 
 _UNAVAILABLE = (
@@ -107,6 +126,10 @@ def _busy(error: Exception) -> Exception:
         return error
     log.warning("database unavailable", extra={"error": type(error).__name__})
     return Busy(reason="database")
+
+
+_OURS: Final[Mapping[str, type[KinpayError]]] = {"KP001": Restored, "KP002": ChargedBefore}
+"""What our own triggers raise, by its SQLSTATE."""
 
 
 async def prepare_connection(conn: Any) -> None:

@@ -34,6 +34,11 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "{circle} is no longer frozen",
         "{Person} unfroze {circle}. Payments work again, within their limits.",
     ),
+    Kind.CIRCLE_RESTORED: (
+        "Please look at {circle} again",
+        "The service had to be restored. Every payment is accounted for. But what was changed in {circle} after {until}, "
+        "such as limits, a freeze, cards or members, may be lost: please see whether it is as you want it.",
+    ),
     Kind.STATEMENT_CLOSED: ("The statement of {month} is final", "What {circle} spent in {month} is added up for good."),
     Kind.TIME_ZONE_CHANGED: (
         "{circle} has another time zone",

@@ -35,6 +35,8 @@ class NoticeKind(StrEnum):
     """All members: nothing can be paid from now on."""
     CIRCLE_UNFROZEN = "circle_unfrozen"
     """All members: spending goes on."""
+    CIRCLE_RESTORED = "circle_restored"
+    """The circle's payers: the database was restored, so that what they changed since that moment may be lost."""
     STATEMENT_CLOSED = "statement_closed"
     """The figures of a month are final: to the circle's payers."""
     TIME_ZONE_CHANGED = "time_zone_changed"

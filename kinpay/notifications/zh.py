@@ -21,6 +21,11 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
     Kind.CIRCLE_REMOVED: ("成员已移出“{circle}”", "付款人已将{person}移出“{circle}”。"),
     Kind.CIRCLE_FROZEN: ("“{circle}”已冻结", "{person}冻结了“{circle}”。在付款人解除冻结之前，无法付款。"),
     Kind.CIRCLE_UNFROZEN: ("“{circle}”已解除冻结", "{person}解除了“{circle}”的冻结，可以在限额内继续付款。"),
+    Kind.CIRCLE_RESTORED: (
+        "请检查“{circle}”的设置",
+        "系统已从备份恢复，所有付款均已核对。但 {until} 之后对“{circle}”所做的更改"
+        "（如限额、冻结、卡片或成员）可能已丢失，请检查是否符合您的要求。",
+    ),
     Kind.STATEMENT_CLOSED: ("{month} 账单已结账", "“{circle}”{month} 的账单已定稿，不再变动。"),
     Kind.TIME_ZONE_CHANGED: (
         "“{circle}”更改了时区",

@@ -195,6 +195,18 @@ class Busy(KinpayError):
     code = "busy"
 
 
+class Restored(KinpayError):
+    """The database was restored from a backup, as of `restored_to`: closed until the providers were asked for the rest."""
+
+    code = "restored"
+
+
+class ChargedBefore(KinpayError):
+    """This very request made a charge that was lost with the database and found again at the provider."""
+
+    code = "charged-before"
+
+
 class ProviderUnavailable(KinpayError):
     """The provider could not be reached, or did not give an answer that can be believed; nothing is decided."""
 

@@ -164,6 +164,16 @@ class ProviderDebit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDebit:
+    """Everything a provider knows of one of our orders: enough to book it where our own books lost it."""
+
+    debit: ProviderDebit
+    agreement_ref: str
+    spender_ref: str | None
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefundRequest:
     """Money back to where it came from; `key` is our refund's id, for ever."""
 
@@ -250,6 +260,10 @@ class Provider(Protocol):
 
     async def get_debit(self, request: DebitRequest) -> ProviderDebit:
         """Raises: NotKnown if the provider never received the key."""
+        ...
+
+    async def look_up_debit(self, key: str) -> KnownDebit:
+        """An order of which we know nothing but its key. Raises: NotKnown if the provider never received it."""
         ...
 
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:

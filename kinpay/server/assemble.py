@@ -40,6 +40,7 @@ from kinpay.primitives.actor import Actor
 from kinpay.primitives.apart import apart
 from kinpay.reconciliation.reconcile_day import reconcile_due
 from kinpay.reconciliation.routes import router as reconciliation_routes
+from kinpay.recovery.gap import ask_again
 from kinpay.registrations.authorize import carry_agreement
 from kinpay.registrations.captured import command_finished
 from kinpay.registrations.expire import expire_provisional, expire_registrations
@@ -225,6 +226,10 @@ def errands(house: House) -> Sequence[Errand]:
         if count := await seal_anew(db, house.keys):
             log.info("webhook secrets sealed anew", extra={"count": count})
 
+    async def restored_gap() -> None:
+        if count := await ask_again(db, providers, public_url=house.public_url):
+            log.warning("lost before the restore, booked now", extra={"count": count})
+
     async def checkpoint() -> None:
         async with db.transaction() as conn:
             await make_checkpoint(conn, house.keys, await database_now(conn))
@@ -244,6 +249,7 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="forget nonces", every_s=60, run=lambda: prune_sessions(db)),
         Errand(name="forget codes and sessions", every_s=3600, run=lambda: prune(db)),
         Errand(name="reconcile providers' days", every_s=600, run=lambda: reconcile_due(db, providers)),
+        Errand(name="ask again about a restored gap", every_s=900, run=restored_gap),
         Errand(name="close merchants' days", every_s=60, run=lambda: close_settlements(db)),
         Errand(name="sum up days", every_s=60, run=lambda: roll_days(db)),
         Errand(name="close months", every_s=300, run=lambda: close_months(db)),

@@ -9,6 +9,7 @@ from kinpay.database.migrate import SchemaMismatch, is_fit
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import NotFound
 from kinpay.primitives.fields import Closed
+from kinpay.recovery.closed import want_open
 from kinpay.server.problems import WORDS
 
 
@@ -38,7 +39,7 @@ def router(db: Database) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> Health:
-        """The database answers, too, and has a schema that this program can work with. 503 otherwise."""
+        """The database answers, has a schema that this program can work with, and is not closed after a restore. Else 503."""
         async with db.connection() as conn:
             try:
                 fit = await is_fit(conn)
@@ -46,6 +47,7 @@ def router(db: Database) -> APIRouter:
                 fit = False
         if not fit:
             raise SchemaMismatch(reason="not_current")
+        await want_open(db)
         return Health(status="ok")
 
     @routes.get("/problems/{code}")

@@ -54,6 +54,9 @@ WORDS: Final[Mapping[str, Words]] = {
         "Busy at the moment. Nothing was changed; send the same request again.",
         "系统繁忙，什么都没有改变，请重发同一请求。",
     ),
+    "charged-before": Words(
+        409, "This request was charged before the restore; it is not charged again.", "此请求在系统恢复前已扣款，不会再次扣款。"
+    ),
     "check-code-altered": Words(422, "This code is not one of ours, or was changed.", "此码不是本系统签发的，或已被改动。"),
     "check-code-expired": Words(410, "This code has expired; scan the new one.", "此码已过期，请扫描新的码。"),
     "check-code-other-terminal": Words(409, "This code belongs to another terminal.", "此码属于另一台终端。"),
@@ -99,6 +102,11 @@ WORDS: Final[Mapping[str, Words]] = {
     "request-replayed": Words(401, "This signed request was sent before.", "此签名请求已发送过。"),
     "request-stale": Words(401, "This signed request is too old; check the clock.", "此签名请求已过时，请检查时钟。"),
     "request-timeout": Words(408, "The request did not arrive in time.", "请求未在时限内到达。"),
+    "restored": Words(
+        503,
+        "Restored from a backup and being compared with the payment providers. Nothing was changed; ask again later.",
+        "系统刚从备份恢复，正与支付机构核对。什么都没有改变，请稍后重试。",
+    ),
     "schema-mismatch": Words(503, "The database is of another version.", "数据库版本不符。", ours=True),
     "seal-broken": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "signature-invalid": Words(401, "The request's signature does not hold.", "请求签名无效。"),
@@ -126,6 +134,7 @@ RETRY_AFTER_S: Final[Mapping[str, int]] = {
     "busy": 1,
     "idempotency-key-in-use": 1,
     "provider-unavailable": 5,
+    "restored": 30,
     "schema-mismatch": 30,
 }
 

@@ -22,6 +22,7 @@ from kinpay.providers.contract import (
     DebitRequest,
     DebitState,
     Inbound,
+    KnownDebit,
     Misconfigured,
     NotExecuted,
     Notification,
@@ -176,6 +177,11 @@ class Leased:
     async def get_debit(self, request: DebitRequest) -> ProviderDebit:
         """As the port says."""
         return await self._ask("get_debit", lambda provider: provider.get_debit(request))
+
+    async def look_up_debit(self, key: str) -> KnownDebit:
+        """As the port says."""
+        async with self._opened.using(self._account) as provider:
+            return await provider.look_up_debit(key)
 
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
         """As the port says."""

@@ -17,6 +17,7 @@ import uvicorn
 
 from kinpay.database.migrate import SchemaMismatch, is_fit, migrate
 from kinpay.primitives.errors import Busy
+from kinpay.recovery.closed import closed_as_of
 from kinpay.server.asgi import App
 from kinpay.server.assemble import application, errands, tasks
 from kinpay.server.backlog import Backlog
@@ -35,6 +36,8 @@ from kinpay.worker.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
+CLOSED_LOOK_S: Final = 2.0
+"""How often a process looks whether a database that was restored is open by now."""
 GRACE_S: Final = 15
 """How long requests and messages under way may take to finish once the process is asked to stop."""
 
@@ -145,6 +148,8 @@ class Background:
     """Listening for wake-ups, and, where this process does it, the outbox and the schedule."""
 
     def __init__(self, house: House, *, work: bool) -> None:
+        self._db = house.db
+        self._stopped = asyncio.Event()
         self._hearing: asyncio.Task[None] | None = None
         self._listener = Listener(house.db)
         self._listener.on(CHANNEL, house.board.heard)
@@ -157,19 +162,37 @@ class Background:
             self._listener.on(WAKE_CHANNEL, self._sender.wake)
 
     async def run(self) -> None:
-        """Works until `stop`."""
+        """Works until `stop`; in a database that is closed after a restore only once it is open."""
         async with asyncio.TaskGroup() as group:
             hearing = self._hearing = group.create_task(self._listener.run())
+            if self._parts() and not await self._opens():
+                hearing.cancel()
+                return
             working = [group.create_task(part.run()) for part in self._parts()]
             if working:
                 await asyncio.wait(working)
                 hearing.cancel()
+
+    async def _opens(self) -> bool:
+        """Waits until the database is open; False if it is to stop before that."""
+        while not self._stopped.is_set():
+            with contextlib.suppress(Busy):
+                async with self._db.connection() as conn:
+                    point_at = await closed_as_of(conn)
+                if point_at is None:
+                    return True
+                log.warning("restored and closed: nothing is done before `kinpay requery`")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSED_LOOK_S):
+                    await self._stopped.wait()
+        return False
 
     def _parts(self) -> list[Worker | Schedule | Sender]:
         return [part for part in (self.worker, self.schedule, self._sender) if part is not None]
 
     def stop(self) -> None:
         """Begins nothing more; what is under way is finished."""
+        self._stopped.set()
         for part in self._parts():
             part.stop()
         if self.worker is None and self._hearing is not None:

@@ -47,7 +47,8 @@ LIVES: Final[Sequence[Drawn]] = (
     Drawn(
         life=CHARGE,
         begins=("held", "refused"),
-        note="`decide` says where one begins. Nothing begins `asking` yet: approvals by a person are a later issue.",
+        note="`decide` says where one begins; what a restored database lost and a provider tells begins `submitted`. "
+        "Nothing begins `asking` yet: approvals by a person are a later issue.",
     ),
     Drawn(
         life=DEBIT,

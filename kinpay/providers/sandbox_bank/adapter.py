@@ -28,6 +28,7 @@ from kinpay.providers.contract import (
     Failure,
     FailureCause,
     Inbound,
+    KnownDebit,
     Misconfigured,
     Notification,
     NotKnown,
@@ -180,6 +181,18 @@ class SandboxBank:
         said = _granted(await self._ask("GET", f"/v1/debits/by-key/{request.key}"))
         with _believing():
             return wire.read_debit(said, request)
+
+    async def look_up_debit(self, key: str) -> KnownDebit:
+        """All that the bank knows of the order under a key. Raises: NotKnown, also for a key closed before it was received."""
+        _check_key(key)
+        said = _granted(await self._ask("GET", f"/v1/debits/by-key/{key}"))
+        with _believing():
+            known = wire.read_known_debit(said)
+            if known is None:
+                raise NotKnown("closed_unreceived")
+            if known.debit.key != key:
+                raise wire.Unreadable("other_key")
+            return known
 
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
         """Closes the key for good, received or not; SUCCEEDED if it was too late."""

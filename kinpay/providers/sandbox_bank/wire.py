@@ -23,6 +23,7 @@ from kinpay.providers.contract import (
     DebitState,
     Failure,
     FailureCause,
+    KnownDebit,
     ProviderAgreement,
     ProviderDebit,
     ProviderRefund,
@@ -225,6 +226,21 @@ def read_debit(data: Json, asked: DebitRequest | None = None) -> ProviderDebit:
         amount=amount,
         failure=failure,
         finished_at=None if data.get("finished_at") is None else read_moment(data["finished_at"]),
+    )
+
+
+def read_known_debit(data: Json) -> KnownDebit | None:
+    """A `Debit` with whatever else the bank knows of it; None for a key that was closed unreceived. Raises: Unreadable."""
+    if not data.get("amount_minor"):
+        return None
+    description = data.get("description")
+    if not isinstance(description, str):
+        raise Unreadable("description")
+    return KnownDebit(
+        debit=read_debit(data),
+        agreement_ref=_reference(data, "agreement_id"),
+        spender_ref=_optional_text(data, "spender_ref"),
+        description=description,
     )
 
 

@@ -1,0 +1,75 @@
+"""Restoring a backup into a new cluster, as of a point in time, closed until the providers were asked for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import kinpay_postgres
+from kinpay.audit.check import check
+from kinpay.audit.checkpoint import verify_anchor
+from kinpay.audit.findings import Finding
+from kinpay.database.migrate import migrate
+from kinpay.database.pool import Database, database_now
+from kinpay.primitives.errors import Invalid, NotFound
+from kinpay.recovery.back_up import About, about_of
+from kinpay.recovery.closed import RECOVERING, close_restored
+from kinpay_postgres.base_backup import Base, Place
+from kinpay_postgres.recover import recover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredTo:
+    """A restored cluster, running and closed. `point_at`: what was committed until then is in it. `findings`: of the audit."""
+
+    cluster: kinpay_postgres.Cluster
+    database: str
+    base: Base
+    point_at: datetime
+    findings: list[Finding]
+
+
+def choose(place: Place, *, until: datetime | None) -> tuple[Base, About]:
+    """The newest base backup that was complete by `until`. Raises: NotFound; ClusterError."""
+    for base in reversed(place.bases()):
+        about = about_of(base)
+        if until is None or _complete_at(base) <= until:
+            return base, about
+    raise NotFound(thing="backup", path=str(place.path))
+
+
+def _complete_at(base: Base) -> datetime:
+    """Its name says when it had been copied and verified; PostgreSQL refuses what is a little too early by itself."""
+    return datetime.strptime(base.path.name, "base-%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+async def restore(
+    place: Place, data_dir: Path, *, public_key: bytes, key_id: str, until: datetime | None, binaries: Path | None
+) -> RestoredTo:
+    """Recovers into `data_dir`, migrates, closes, and audits what is there against the checkpoint of the backup.
+
+    Raises: ClusterError; NotFound if there is no such backup; Invalid if the secret is not the backup's; SchemaMismatch for a
+    backup of a newer version.
+    """
+    base, about = choose(place, until=until)
+    if about.key_id != key_id:
+        raise Invalid("other_secret", field="KINPAY_SECRET_FILE", backup=base.path.name)
+    recovered = await asyncio.to_thread(
+        recover, base, place.wal, data_dir, until=until, superuser=about.superuser, binaries=binaries
+    )
+    cluster = await asyncio.to_thread(kinpay_postgres.start, data_dir)
+    url = cluster.url(about.database)
+    await migrate(url)
+    db = await Database.open(url, max_connections=2, command_timeout_s=3600.0, settings=RECOVERING)
+    try:
+        point_at = recovered.last_commit_at or about.begun_at
+        async with db.transaction() as conn:
+            await close_restored(conn, point_at=point_at, backup=base.path.name, now=await database_now(conn))
+        async with db.connection() as conn:
+            findings = await check(conn, overdue_after=None)
+            findings += await verify_anchor(conn, about.anchor, public_key)
+    finally:
+        await db.close()
+    return RestoredTo(cluster=cluster, database=about.database, base=base, point_at=point_at, findings=findings)
