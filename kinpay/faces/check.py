@@ -42,9 +42,11 @@ class Checked:
 
 def check_model(model: FaceModel, folder: Path) -> Checked:
     """Reads every file, loads the model, and computes a pattern whose vector is known."""
-    files = {file.path: _state(folder, file) for file in (*PIPELINE_FILES, *model.card.files)}
-    wrong = [_REMEDIES[state].format(path) for path, state in files.items() if state != "right"]
-    wrong += model.missing(folder)
+    missing = model.missing(folder)
+    own = () if missing else model.card.files
+    files = {file.path: _state(folder, file) for file in PIPELINE_FILES}
+    files |= {file.path: _state(model.home(folder), file) for file in own}
+    wrong = [*missing, *(_REMEDIES[state].format(path) for path, state in files.items() if state != "right")]
     if wrong:
         return Checked(card=model.card, files=files, wrong=tuple(dict.fromkeys(wrong)), load_s=None, face_s=None)
     began = time.perf_counter()

@@ -144,5 +144,8 @@ class FaceModel(Protocol):
     def missing(self, folder: Path) -> Sequence[str]:
         """What would have to be installed, each with what to do; empty if it can be opened."""
 
+    def home(self, folder: Path) -> Path:
+        """Where its own files are: the folder of models, or that of a package that brings them."""
+
     def open(self, folder: Path) -> FaceEmbedder:
         """Loads it from the folder of models. Raises: ModelMissing, ModelAltered."""
