@@ -55,6 +55,9 @@ def _told(found: Checked, *, in_use: bool) -> Iterator[str]:
     for one in card.measured:
         yield f"  measured    {one.rate}: {one.value} ({one.conditions}; {one.source})"
     if found.load_s is not None and found.face_s is not None:
-        yield f"  runs here   {'no' if found.wrong else 'yes'}: {found.load_s:.2f} s to load, {found.face_s:.3f} s a face"
+        yield (
+            f"  runs here   {'no' if found.wrong else 'yes'}: {found.load_s:.2f} s to load, "
+            f"{found.face_s:.3f} s of processor a face"
+        )
     for sentence in found.wrong:
         yield f"  WRONG       {sentence}"

@@ -1,4 +1,4 @@
-"""The second: dlib's ResNet, 128 numbers a face. Its author says what it was trained with; at payment's error rates it is weaker.
+"""The second: dlib's ResNet, 128 numbers a face. Its author says what it was trained with; at the till it is weaker.
 
 It is optional (`make dlib`): its files are 100 MB, of which the 68-point predictor, trained on pictures that forbid commercial
 use, is never opened. The pipeline's crop is taken only to know where the face is: dlib's own five points cut it out again.
@@ -49,8 +49,8 @@ CARD: Final = ModelCard(
     package="dlib-bin 20.0.1.post1, face-recognition-models 0.3.0",
     licence="models: public domain (CC0), as their author declares; dlib: Boost",
     caution=(
-        "trained with VGG Face, FaceScrub and pictures scraped from the web: documented, not clean. It finds a third fewer people at "
-        "payment's error rates, and dlib's usual line of 0.6 lets 0.67 % of strangers through: not for payments"
+        "trained with VGG Face, FaceScrub and pictures scraped from the web: documented, not clean. It finds a third fewer "
+        "people at payment's error rates, and dlib's usual line of 0.6 lets 0.67 % of strangers through: not for payments"
     ),
     files=(NET, FIVE),
     # Just above the highest of 8,820 pairs of two people of ORL (0.940): read off few pictures, for trying, not for paying.
