@@ -59,4 +59,4 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
 
 def _rate(rate: dict[str, float]) -> str:
     hits, trials = (f"{value:.1f}".removesuffix(".0") for value in (rate["hits"], rate["trials"]))
-    return f"{100 * rate['rate']:.2f} % ({hits} of {trials}; {100 * rate['low']:.2f} to {100 * rate['high']:.2f})"
+    return f"{100 * rate['rate']:.2g} % ({hits} of {trials}; {100 * rate['low']:.2g} to {100 * rate['high']:.2g})"
