@@ -236,8 +236,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "face_model",
-        f"Which model turns a face into a vector: {', '.join(f'`{name}`' for name in FACE_MODELS)}. Vectors of two models never "
-        "compare, so with another one everybody has to be enrolled again.",
+        f"Which model turns a face into a vector: {', '.join(f'`{name}`' for name in FACE_MODELS)}. Vectors of two models "
+        "never compare, so with another one everybody has to be enrolled again.",
         DEFAULT_FACE_MODEL,
         readers.one_of(*FACE_MODELS),
     ),
