@@ -92,10 +92,11 @@ ADD = Sql("""
 """)
 REMOVE = Sql("DELETE FROM kinpay_gallery.entry WHERE scope = :scope AND template_id = ANY(:template_ids::uuid[])")
 CLEAR = Sql("DELETE FROM kinpay_gallery.entry WHERE scope = :scope")
-# No index over the vectors: every one is looked at.
+# No index over the vectors: every one is looked at. The probe's text is read once, not once a row.
 SEARCH = Sql("""
-    SELECT person_id, template_id, -(vector <#> :probe::text::halfvec) AS score FROM kinpay_gallery.entry
-    WHERE scope = :scope ORDER BY vector <#> :probe::text::halfvec LIMIT :limit
+    WITH probe AS MATERIALIZED (SELECT :probe::text::halfvec AS looked_for)
+    SELECT e.person_id, e.template_id, -(e.vector <#> p.looked_for) AS score FROM kinpay_gallery.entry e, probe p
+    WHERE e.scope = :scope ORDER BY e.vector <#> p.looked_for LIMIT :limit
 """)
 STATE = Sql("SELECT version FROM kinpay_gallery.state WHERE scope = :scope")
 SET_STATE = Sql("""

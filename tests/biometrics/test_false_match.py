@@ -93,7 +93,7 @@ def test_what_is_shipped_is_what_was_published() -> None:
 
 def test_thresholds_are_never_borrowed_from_another_kind_or_model() -> None:
     assert judged_by("faceplugin-0.0.1", MEANS) is FACEPLUGIN[MEANS]
-    assert judged_by("faceplugin-0.0.1-svd192", SINGLES) is FACEPLUGIN[SINGLES]
+    assert judged_by("faceplugin-0.0.1-feature-5s", SINGLES) is FACEPLUGIN[SINGLES]
     assert judged_by("faceplugin-0.0.1", Comparison(3, 1)) is UNMEASURED
     assert judged_by("faceplugin-0.0.10", MEANS) is UNMEASURED
     assert judged_by("dlib", MEANS) is UNMEASURED

@@ -7,7 +7,7 @@ from typing import Any
 
 from kinpay.biometrics.gallery_pgvector import available
 from kinpay.biometrics.rotation import Rotations
-from kinpay.cli.doctor.found import Found, ok, told, wrong
+from kinpay.cli.doctor.found import Found, ok, told, warning, wrong
 from kinpay.database.sql import Sql
 from kinpay.server.settings import Settings
 
@@ -27,13 +27,24 @@ SEEDS = Sql("""
 """)
 
 
+LOGGING = Sql("""
+    SELECT current_setting('log_parameter_max_length') <> '0'
+           AND (current_setting('log_statement') = 'all' OR current_setting('log_min_duration_statement') <> '-1'
+                OR current_setting('log_min_duration_sample') <> '-1') AS logs_parameters
+""")
+
+
 async def look_at_galleries(conn: Any, settings: Settings) -> list[Found]:
     """Which engine searches what, and whether every rotation's seed is in the keyring."""
     sizes = [row["size"] for row in await SCOPES.rows(conn)]
     seeds = [(row["operator_id"], row["version"], row["retired"]) for row in await SEEDS.rows(conn)]
     there = Rotations.kept_in(settings.keyring)
     missing = [seed for seed in seeds if seed[:2] not in there]
-    return [judge_engine(settings, sizes, await available(conn)), *judge_seeds(len(seeds), missing)]
+    found = [judge_engine(settings, sizes, await available(conn)), *judge_seeds(len(seeds), missing)]
+    if settings.gallery != "numpy" and await LOGGING.value(conn):
+        do = "SET log_parameter_max_length = 0 for the server: what faces are searched by is a parameter"
+        found.append(warning("galleries", "PostgreSQL logs statements with their parameters", do))
+    return found
 
 
 def judge_engine(settings: Settings, sizes: Sequence[int], pgvector: str | None) -> Found:
