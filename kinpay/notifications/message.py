@@ -100,7 +100,7 @@ class NoticeKind(StrEnum):
     FACE_LOCKED = "face_locked"
     """The spender and whoever pays for them: somebody was wrong before a camera, or with a PIN, once too often."""
     FACE_ALIKE = "face_alike"
-    """The operator's owners and support: two accounts have the same face, as far as a machine can tell; somebody has to look."""
+    """The operator's owners and support: two accounts seem to have one face; somebody has to look."""
     PHONE_REVOKED = "phone_revoked"
     """The bearer and the circle's payers: a phone does not pay any more."""
 
