@@ -18,6 +18,7 @@ from kinpay.sittings.desk import Desk
 from kinpay.sittings.errors import PinNotAsked, SittingLate
 from kinpay.sittings.hidden import Hidden
 from kinpay.sittings.lock import LockKind, failed, succeeded
+from kinpay.sittings.outcome import NEAR_AT_MOST
 from kinpay.sittings.pin import whose_pin
 from kinpay.sittings.recognise import Concluded, passed
 from kinpay.sittings.sitting import Purpose, Sitting, SittingEvent, SittingState
@@ -78,5 +79,8 @@ async def _wrong(conn: Connection, sitting: Sitting, kept: Hidden, near: list[st
     if not (kept.counted and sitting.purpose is Purpose.VERIFY):
         for person_id in sorted(near):
             await locked.person_failed(conn, person_id, operator_id=sitting.operator_id, now=now)
+        for _ in range(NEAR_AT_MOST - len(near)):
+            # As many steps whoever was near: a clock beside the terminal learns no more than its screen shows.
+            await lock_store.change(conn, sitting.terminal_id, LockKind.TERMINAL, lambda lock: lock, now=now)
     await store.move(conn, sitting, SittingEvent.REFUSE, now=now, reasons=("pin",))
     return Concluded(asks=ALONE)

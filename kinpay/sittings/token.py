@@ -15,7 +15,7 @@ import msgspec
 from kinpay.primitives.errors import CheckCodeAltered
 from kinpay.primitives.server_keys import SealBroken, ServerKeys
 
-PATTERN: Final = r"^K1B\.[A-Za-z0-9_-]{16,2000}$"
+PATTERN: Final = r"^K1B\.[A-Za-z0-9_-]+$"
 _MARK: Final = "K1B."
 _PURPOSE: Final = "face-token"
 
