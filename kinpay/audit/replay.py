@@ -216,19 +216,21 @@ class Replay:
             if found is not None:
                 yield _Scope(kind, scope_id, found["terms"])
             if kind == "mandate" and found is not None:
-                yield from self._cooling(charge, scope_id, version, found["terms"])
+                yield from self._cooling(charge, scope_id, version)
 
-    def _cooling(self, charge: _Charge, mandate_id: str, version: int, terms: Terms) -> Iterator[_Scope]:
-        """What bound besides: limits of caution after the grant, and what held before each raise that was still cooling."""
-        cooling = terms.get("cooling")
+    def _cooling(self, charge: _Charge, mandate_id: str, version: int) -> Iterator[_Scope]:
+        """What bound besides, of every version up to this one: its caution after the grant, and what held before it if it was a
+        raise that was still cooling."""
         granted = self._history.expected["mandate"].get(mandate_id, {}).get("active_at")
-        if cooling and granted is not None and charge.decided_at < granted + timedelta(hours=cooling["hours"]):
-            yield _Scope("mandate", mandate_id, {"limits": cooling["limits"]})
-        for number in range(2, version + 1):
-            raised = self._facts.rows("mandate_version").get(f"{mandate_id}/{number}")
-            before = self._facts.rows("mandate_version").get(f"{mandate_id}/{number - 1}")
-            if raised and before and raised["cools_until"] is not None and charge.decided_at < raised["cools_until"]:
-                yield _Scope("mandate", mandate_id, before["terms"])
+        before: Terms | None = None
+        for number in range(1, version + 1):
+            row = self._facts.rows("mandate_version").get(f"{mandate_id}/{number}")
+            cooling = row["terms"].get("cooling") if row else None
+            if cooling and granted is not None and charge.decided_at < granted + timedelta(hours=cooling["hours"]):
+                yield _Scope("mandate", mandate_id, {"limits": cooling["limits"]})
+            if row and before and row["cools_until"] is not None and charge.decided_at < row["cools_until"]:
+                yield _Scope("mandate", mandate_id, before)
+            before = row["terms"] if row else None
 
     def _judge(self, charge: _Charge, row: Body) -> None:
         """Looks at one reservation as if it were made now."""

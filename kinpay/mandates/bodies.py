@@ -96,7 +96,7 @@ class PayCodeIn(Closed):
 class ChangedOut(Closed):
     """The version now in force, and whether it allows nothing more than the one before.
 
-    `cools_until`: what held before binds besides until then, by the cooling time of the terms that were raised.
+    `cools_until`: what held before binds besides until then, by the longest cooling time of all that still binds.
     """
 
     version: int

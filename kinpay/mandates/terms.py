@@ -8,7 +8,6 @@ Source: semantics.md "Limits"; product.md §4 (limit grammar), §1a (cooling per
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Self
 
 import msgspec
@@ -67,11 +66,6 @@ class Terms(Closed):
     def hash(self) -> bytes:
         """SHA-256 over the canonical form: what exactly the payer consented to."""
         return terms_hash(self.canonical())
-
-
-def cooled_down(before: Terms, *, now: datetime) -> datetime | None:
-    """Until when a raise made now cools down, by the terms that it raises: nobody hurries it by the raise itself."""
-    return None if before.cooling is None else now + timedelta(hours=before.cooling.hours)
 
 
 def require_no_cooling(terms: Terms) -> None:
