@@ -10,6 +10,7 @@ from kinpay.charges.hours import Hours, Opening, SchoolDays
 from kinpay.charges.standing import NO_CONDITIONS, Allowed, Bounds, Ceiling, Chosen, Conditions, Counter, Scope
 from kinpay.mandates.limit import period_of, prorated, refunds_of
 from kinpay.primitives.clock import start_of_day
+from kinpay.primitives.fields import EARLIEST, LATEST
 from kinpay.primitives.period import Period, days_around, period_named
 
 CounterMap = Mapping[tuple[str, str, str], tuple[str, Chosen | None]]
@@ -83,10 +84,15 @@ def _conditions(terms: Mapping[str, Any], time_zone: str) -> Conditions:
     compiled = Conditions(
         **{kind: tuple(found) for kind, found in lists.items()},
         hours=tuple(hours),
-        valid_from=start_of_day(date.fromisoformat(valid_from), time_zone) if valid_from else None,
-        valid_until=start_of_day(date.fromisoformat(valid_to) + timedelta(days=1), time_zone) if valid_to else None,
+        valid_from=start_of_day(_day(valid_from), time_zone) if valid_from else None,
+        valid_until=start_of_day(_day(valid_to) + timedelta(days=1), time_zone) if valid_to else None,
     )
     return NO_CONDITIONS if compiled == NO_CONDITIONS else compiled
+
+
+def _day(written: str) -> date:
+    """A day with another one before and after it: terms from before days had bounds may say `9999-12-31` or `0001-01-01`."""
+    return min(max(date.fromisoformat(written), EARLIEST), LATEST)
 
 
 def _hours(written: Mapping[str, Any]) -> Hours:

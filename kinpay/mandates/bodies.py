@@ -186,7 +186,7 @@ class VersionOut(Closed):
         """From the noun."""
         return cls(
             version=version.version,
-            terms=Terms.model_validate(version.terms),
+            terms=Terms.kept(version.terms),
             terms_hash=version.terms_hash.hex(),
             agreed_by=version.agreed_by,
             proof_id=version.proof_id,

@@ -46,7 +46,7 @@ RAISED = Sql("""
 
 
 async def binding_besides(conn: Connection, circle_ids: Sequence[str]) -> dict[str, list[Besides]]:
-    """What binds the circles' mandates besides now, by mandate: cautions first, then what held before raises, the oldest first."""
+    """What binds the circles' mandates besides now, by mandate: cautions, then what held before raises, oldest first."""
     found: dict[str, list[Besides]] = defaultdict(list)
     for read in (CAUTIONS, RAISED):
         for row in await read.rows(conn, circles=list(circle_ids)):

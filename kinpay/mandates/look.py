@@ -66,7 +66,7 @@ async def look_at_mandate(conn: Connection, mandate_id: str, *, person_id: str) 
         if not roles & _LOOKING_ROLES:
             raise NotFound()
     written = await versions(conn, mandate_id)
-    terms = Terms.model_validate(written[0].terms)
+    terms = Terms.kept(written[0].terms)
     now = await database_now(conn)
 
     async def remaining(of: Terms) -> tuple[LimitLook, ...]:
@@ -80,10 +80,7 @@ async def look_at_mandate(conn: Connection, mandate_id: str, *, person_id: str) 
         terms=terms,
         limits=await remaining(terms),
         cooling=tuple(
-            [
-                CoolingLook(until=until, terms=of, limits=await remaining(of))
-                for until, of in await _cooling(conn, mandate)
-            ]
+            [CoolingLook(until=until, terms=of, limits=await remaining(of)) for until, of in await _cooling(conn, mandate)]
         ),
         funding=await funding_of(conn, mandate_id),
         versions=tuple(written),
@@ -93,7 +90,7 @@ async def look_at_mandate(conn: Connection, mandate_id: str, *, person_id: str) 
 async def _cooling(conn: Connection, mandate: Mandate) -> list[tuple[datetime, Terms]]:
     """Until when what binds besides."""
     found = (await binding_besides(conn, [mandate.circle_id])).get(mandate.id, [])
-    return [(one.until, Terms.model_validate(one.terms)) for one in found]
+    return [(one.until, Terms.kept(one.terms)) for one in found]
 
 
 USAGE = Sql("""

@@ -8,6 +8,7 @@ Source: semantics.md "Limits"; product.md §4 (limit grammar), §1a (cooling per
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
 import msgspec
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from kinpay.mandates.condition import Condition
 from kinpay.mandates.limit import SILENT, Limit
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Closed, Currency, DayText
+from kinpay.primitives.fields import KEPT, Closed, Currency, DayText
 
 LIMITS_MAX: Final = 32
 CONDITIONS_MAX: Final = 16
@@ -50,6 +51,11 @@ class Terms(Closed):
         if self.valid_from and self.valid_to and self.valid_from > self.valid_to:
             raise ValueError("valid_from is after valid_to")
         return self
+
+    @classmethod
+    def kept(cls, canonical: Mapping[str, Any]) -> Self:
+        """The terms that a row holds, which were good when they were taken. Raises: ValidationError for what never was."""
+        return cls.model_validate(canonical, context=KEPT)
 
     @property
     def all_limits(self) -> list[Limit]:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from kinpay.mandates.limit import Limit
 from kinpay.mandates.terms import Terms
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Closed, Currency, Note
+from kinpay.primitives.fields import EARLIEST, LATEST, Closed, Currency, Note
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 
 _PERIODS: Final = {
@@ -85,11 +85,13 @@ def terms_of(parameters: ControlParameters) -> tuple[Terms, list[str]]:
     if len(currencies) != 1:
         raise Invalid("one_currency", field="ControlParameters")
     limits = [_single(single)] if single else []
+    # Some write "without an end" as a day in the year 9999.
+    valid_from, valid_to = _day(parameters.ValidFromDateTime), _day(parameters.ValidToDateTime)
     written = {
         "currency": currencies.pop(),
         "limits": limits + [_periodic(limit) for limit in periodic],
-        "valid_from": _day(parameters.ValidFromDateTime),
-        "valid_to": _day(parameters.ValidToDateTime),
+        "valid_from": valid_from if valid_from and valid_from >= EARLIEST.isoformat() else None,
+        "valid_to": valid_to if valid_to and valid_to <= LATEST.isoformat() else None,
     }
     try:
         terms = Terms.model_validate(written)

@@ -175,7 +175,9 @@ async def test_the_audit_finds_what_was_let_through_in_a_hurry(
     db: Database, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
     """The program forgets what an earlier version still has to say; the auditor does not."""
-    nothing = Sql("SELECT id AS mandate_id, NULL AS terms, NULL AS until FROM mandate WHERE circle_id = ANY(:circles) AND false")
+    nothing = Sql(
+        "SELECT id AS mandate_id, NULL AS terms, NULL AS until FROM mandate WHERE circle_id = ANY(:circles) AND false"
+    )
     home, batcher = await _home(db, cautious(20, 24, 15) if forgotten == "CAUTIONS" else cautious(20, 24)), Batcher(db)
     await _change(home, terms(limit(30)))
     monkeypatch.setattr(cooling, forgotten, nothing)

@@ -62,3 +62,13 @@ def test_what_is_said_by_silence_is_left_out() -> None:
 def test_a_day_is_a_day(day: str) -> None:
     with pytest.raises(ValidationError):
         Terms.model_validate({"currency": "CNY", "valid_from": day})
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "2200-01-01", "1999-12-31", "0001-01-01"])
+def test_a_day_that_nobody_can_mean_is_refused_and_read_where_it_is_kept(day: str) -> None:
+    calendar = {"open": [{"opens": "06:00", "closes": "24:00"}], "calendar": {"on": [day]}}
+    for written in ({"valid_from": day}, {"valid_to": day}, {"conditions": [{"kind": "hours", **calendar}]}):
+        with pytest.raises(ValidationError):
+            Terms.model_validate({"currency": "CNY", **written})
+        assert Terms.kept({"currency": "CNY", **written}).canonical()["currency"] == "CNY"
+    assert Terms.model_validate({"currency": "CNY", "valid_from": "2000-01-01", "valid_to": "2199-12-31"})

@@ -89,13 +89,20 @@ def test_a_day_that_there_is_not_is_no_date(day: str) -> None:
         _written(ValidToDateTime=day)
 
 
+def test_the_usual_day_without_an_end_is_said_by_silence() -> None:
+    terms, _ = terms_of(_written(ValidFromDateTime="0001-01-01T00:00:00Z", ValidToDateTime="9999-12-31T23:59:59Z"))
+    assert (terms.valid_from, terms.valid_to) == (None, None)
+
+
 @pytest.mark.parametrize(
     "written",
     [
         _written(ValidFromDateTime="2026-03-02", ValidToDateTime="2026-03-01"),
+        _written(ValidFromDateTime="9999-12-31"),
+        _written(ValidToDateTime="0001-01-01"),
         _written(*[_periodic("20.00", "Day", "Consent")] * 32),
     ],
-    ids=["it ends before it begins", "a limit too many"],
+    ids=["it ends before it begins", "it never begins", "it ended long ago", "a limit too many"],
 )
 def test_what_terms_may_not_come_to_is_refused(written: ControlParameters) -> None:
     with pytest.raises(Invalid) as raised:
