@@ -96,17 +96,14 @@ def _day(written: str) -> date:
 
 
 def _hours(written: Mapping[str, Any]) -> Hours:
-    calendar = written.get("calendar")
-    return Hours(
-        tuple(_opening(item) for item in written["open"]),
-        None if calendar is None else _school_days(calendar),
-        written.get("days", "school") == "school",
-    )
+    calendar, days = written.get("calendar"), written.get("days", "school")
+    openings = tuple(_opening(item, item.get("days", days)) for item in written["open"])
+    return Hours(openings, None if calendar is None else _school_days(calendar))
 
 
-def _opening(written: Mapping[str, Any]) -> Opening:
+def _opening(written: Mapping[str, Any], days: str) -> Opening:
     closes = None if written["closes"] == "24:00" else time.fromisoformat(written["closes"])
-    return Opening(time.fromisoformat(written["opens"]), closes, frozenset(written["weekdays"]))
+    return Opening(time.fromisoformat(written["opens"]), closes, frozenset(written["weekdays"]), days == "school")
 
 
 def _school_days(written: Mapping[str, Any]) -> SchoolDays:

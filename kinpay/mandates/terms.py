@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Annotated, Any, Final, Self
 
 import msgspec
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from kinpay.mandates.condition import Condition
+from kinpay.mandates.condition import Condition, Hours
 from kinpay.mandates.limit import SILENT, Limit
 from kinpay.primitives.errors import Invalid
 from kinpay.primitives.fields import KEPT, Closed, Currency, DayText
@@ -50,6 +51,14 @@ class Terms(Closed):
     def _begins_before_it_ends(self) -> Self:
         if self.valid_from and self.valid_to and self.valid_from > self.valid_to:
             raise ValueError("valid_from is after valid_to")
+        return self
+
+    @model_validator(mode="after")
+    def _is_open_some_day(self, info: ValidationInfo) -> Self:
+        """Conditions must all hold, so hours of school days and hours of other days belong into one."""
+        hours = [condition for condition in self.conditions if isinstance(condition, Hours)]
+        if info.context is not KEPT and not all(one.may_coincide(other) for one, other in combinations(hours, 2)):
+            raise ValueError("hours of school days and of other days are never open at once: write both into one condition")
         return self
 
     @classmethod

@@ -279,8 +279,8 @@ def refused_by(condition: Mapping[str, Any], asked: Asked, at: datetime, zone: s
     if kind == "hours":
         wall = datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(zone))
         clock = f"{wall:%H:%M}"
-        inside = (o["opens"] <= clock < o["closes"] and wall.isoweekday() in o["weekdays"] for o in condition["open"])
-        if not any(inside) or not on_such_a_day(condition, wall.date()):
+        inside = (o for o in condition["open"] if o["opens"] <= clock < o["closes"] and wall.isoweekday() in o["weekdays"])
+        if not any(on_such_a_day(condition, opening, wall.date()) for opening in inside):
             yield Says(4, "TIME")
         return
     values = [code for code, _ in asked.items]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from kinpay.charges.compile import bounds_of
+from kinpay.charges.standing import Scope
 from kinpay.mandates.terms import Terms
 
 
@@ -56,6 +59,43 @@ def test_what_is_said_by_silence_is_left_out() -> None:
     silent = Terms.model_validate({"currency": "CNY", "limits": [{"metric": "amount", "window": "day", "at_most": 1}]})
     assert aloud.hash() == silent.hash()
     assert not said.keys() & aloud.canonical()["limits"][0].keys()
+
+
+HALF_PAST_SIX = {"opens": "06:30", "closes": "18:30"}
+NINE = {"opens": "09:00", "closes": "21:00"}
+SCHOOL = {"kind": "hours", "calendar": {"off": ["2026-04-06"]}}
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [{**SCHOOL, "open": [HALF_PAST_SIX], "days": "school"}, {**SCHOOL, "open": [NINE], "days": "other"}],
+        [{**SCHOOL, "open": [HALF_PAST_SIX]}, {**SCHOOL, "open": [{**NINE, "days": "other"}]}],
+        [{"kind": "hours", "open": [{**NINE, "days": "other"}]}],
+    ],
+    ids=["apart", "apart by opening", "days of no calendar"],
+)
+def test_hours_that_could_never_be_open_are_refused(conditions: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValidationError):
+        Terms.model_validate({"currency": "CNY", "conditions": conditions})
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_open"),
+    [
+        ("2026-03-02 07:00", True),  # a Monday
+        ("2026-03-02 19:00", False),
+        ("2026-03-07 07:00", False),  # a Saturday
+        ("2026-03-07 19:00", True),
+        ("2026-04-06 19:00", True),  # a Monday without school
+    ],
+)
+def test_hours_of_school_days_and_of_others_are_said_together(moment: str, is_open: bool) -> None:
+    said = {**SCHOOL, "open": [HALF_PAST_SIX, {**NINE, "days": "other"}]}
+    terms = Terms.model_validate({"currency": "CNY", "conditions": [said]}).canonical()
+    bounds = bounds_of(terms, scope=Scope.MANDATE, counters={}, anchor=date(2026, 3, 1), time_zone="Asia/Shanghai")
+    (hours,) = bounds.conditions.hours
+    assert hours.is_open(datetime.fromisoformat(moment)) is is_open
 
 
 @pytest.mark.parametrize("day", ["2026-02-30", "26-02-01", "2026-2-1", "tomorrow", "2026-02-01T00:00:00"])
