@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from kinpay.audit.conditions import Charged, objections
@@ -268,9 +268,11 @@ class Replay:
         most: int = limit["at_most"]
         if limit.get("proration") != "first_period":
             return most
-        anchor, period = self._facts.anchor(scope.kind, scope.id), period_named(counted[1])
-        first = days_around(anchor, period) == days_around(local_date(moment, self._zone), period)
-        return prorated(most, anchor, period) if first else most
+        start, period = self._facts.anchor(scope.kind, scope.id), period_named(counted[1])
+        if start.isoformat() < scope.terms.get("valid_from", ""):
+            start = date.fromisoformat(scope.terms["valid_from"])
+        first = days_around(start, period) == days_around(local_date(moment, self._zone), period)
+        return prorated(most, start, period) if first else most
 
     def _used(self, counted: Counted, chosen: Terms, moment: datetime) -> tuple[int, int]:
         """What the window around `moment` has used, with what it must at least carry from before a change of zone."""

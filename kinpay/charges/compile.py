@@ -8,7 +8,7 @@ from typing import Any
 
 from kinpay.charges.hours import Hours, Opening, SchoolDays
 from kinpay.charges.standing import NO_CONDITIONS, Allowed, Bounds, Ceiling, Chosen, Conditions, Counter, Scope
-from kinpay.mandates.limit import period_of, prorated, refunds_of
+from kinpay.mandates.limit import begins, period_of, prorated, refunds_of
 from kinpay.primitives.clock import start_of_day
 from kinpay.primitives.fields import EARLIEST, LATEST
 from kinpay.primitives.period import Period, days_around, period_named
@@ -30,12 +30,15 @@ def bounds_of(
 
     `until`: they bind before that instant only, beside other bounds of the same scope, which keep the counters.
     """
-    ceilings = tuple(_ceiling(limit, scope, counters, anchor, time_zone) for limit in terms.get("limits", ()))
+    start = begins(anchor, terms.get("valid_from"))
+    ceilings = tuple(_ceiling(limit, scope, counters, anchor, start, time_zone) for limit in terms.get("limits", ()))
     counted = () if until is not None else tuple(_counter(key[0], *found) for key, found in counters.items())
     return Bounds(scope, ceilings, counted, _conditions(terms, time_zone), until)
 
 
-def _ceiling(limit: Mapping[str, Any], scope: Scope, counters: CounterMap, anchor: date, time_zone: str) -> Ceiling:
+def _ceiling(
+    limit: Mapping[str, Any], scope: Scope, counters: CounterMap, anchor: date, start: date, time_zone: str
+) -> Ceiling:
     name = period_of(limit, anchor)
     written = limit.get("filter", {})
     return Ceiling(
@@ -47,13 +50,13 @@ def _ceiling(limit: Mapping[str, Any], scope: Scope, counters: CounterMap, ancho
         chosen(written),
         "" if name is None else counters[(name, filter_name(written), refunds_of(limit))][0],
         name or "",
-        _first(limit, period_named(name), anchor, time_zone) if name and limit.get("proration") == "first_period" else None,
+        _first(limit, period_named(name), start, time_zone) if name and limit.get("proration") == "first_period" else None,
     )
 
 
-def _first(limit: Mapping[str, Any], period: Period, anchor: date, time_zone: str) -> tuple[datetime, int]:
-    first, _ = days_around(anchor, period)
-    return start_of_day(first, time_zone), prorated(limit["at_most"], anchor, period)
+def _first(limit: Mapping[str, Any], period: Period, start: date, time_zone: str) -> tuple[datetime, int]:
+    first, _ = days_around(start, period)
+    return start_of_day(first, time_zone), prorated(limit["at_most"], start, period)
 
 
 def _counter(period: str, counter_id: str, selected: Chosen | None) -> Counter:

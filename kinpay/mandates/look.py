@@ -10,7 +10,7 @@ from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
 from kinpay.mandates.cooling import binding_besides
 from kinpay.mandates.counters import CounterName, consent_day, counter_name
-from kinpay.mandates.limit import Limit, allowed_around
+from kinpay.mandates.limit import Limit, allowed_around, begins
 from kinpay.mandates.mandate import Funding, Mandate, MandateVersion
 from kinpay.mandates.store import funding_of, mandate_row, versions
 from kinpay.mandates.terms import Terms
@@ -128,7 +128,7 @@ async def look_at_limits(
             continue
         row = used.get(name)
         spent = 0 if row is None else row["amount"] if limit.metric == "amount" else row["count"]
-        most = allowed_around(limit, local_date(now, time_zone), anchor)
+        most = allowed_around(limit, local_date(now, time_zone), begins(anchor, terms.valid_from))
         looks.append(LimitLook(limit=limit, window=spans[name.period], used=spent, remaining=max(0, most - spent)))
     return looks
 

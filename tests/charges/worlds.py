@@ -220,9 +220,15 @@ def worlds(draw: st.DrawFn) -> tuple[World, datetime]:
     if draw(st.integers(0, 3)) == 0:
         until = now + timedelta(seconds=draw(st.sampled_from((-1, 0, 1, 3600, 86_400, 5 * 86_400))))
         allowed[0] = replace(allowed[0], cooling=[(draw(terms(2)), until)])
+    since = draw(st.integers(0, 60))
+    for number, mandate in enumerate(allowed):
+        if any(limit.get("proration") for limit in mandate.terms["limits"]) and draw(st.booleans()):
+            # What is prorated from a day of its own, between the consent and now.
+            begins = (now - timedelta(days=draw(st.integers(0, since)))).date().isoformat()
+            allowed[number] = replace(mandate, terms={**mandate.terms, "valid_from": begins})
     world = World(
         zone,
-        anchor=(now - timedelta(days=draw(st.integers(0, 60)))).date(),
+        anchor=(now - timedelta(days=since)).date(),
         frozen=draw(st.integers(0, 20)) == 20,
         spender_active={SPENDERS[0]: draw(st.integers(0, 20)) > 0, SPENDERS[1]: True},
         mandates=allowed,
