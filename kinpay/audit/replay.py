@@ -241,15 +241,16 @@ class Replay:
                 self._say(MANDATE, charge, f"is in {row['currency']}, its {scope.kind} in {currency}")
             for limit in scope.terms.get("limits", ()):
                 if row["amount_minor"] and selects(limit.get("filter", {}), charge.facts):
-                    self._limit(charge, scope, limit)
+                    self._limit(charge, scope, limit, row["fare_minor"])
             for said in objections(charge.facts, scope.terms, charge.decided_at, self._zone):
                 self._say(MANDATE, charge, f"does not meet the {said} of its {scope.kind} {scope.id}")
 
-    def _limit(self, charge: _Charge, scope: _Scope, limit: Terms) -> None:
+    def _limit(self, charge: _Charge, scope: _Scope, limit: Terms, fare_minor: int | None) -> None:
         amount = part_minor(limit.get("filter", {}), charge.facts, charge.gross_minor)
         most, least = limit.get("at_most"), limit.get("at_least")
-        if least is not None and amount < least:
-            self._say(OVERSPEND, charge, f"{amount} is below the {least} of its {scope.kind} {scope.id}")
+        plain = part_minor(limit.get("filter", {}), charge.facts, max(charge.gross_minor, fare_minor or 0))
+        if least is not None and plain < least:
+            self._say(OVERSPEND, charge, f"{plain} is below the {least} of its {scope.kind} {scope.id}")
         if most is None:
             return
         counted = self._counted(scope.kind, scope.id, limit)
