@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
 
 from kinpay.charges.compile import bounds_of
-from kinpay.charges.standing import Scope
+from kinpay.charges.decide import Approve, decide
+from kinpay.charges.standing import Moment, Scope
 from kinpay.mandates.terms import Terms
+from tests.charges.oracle import Allowed, Asked, Funding, World
+from tests.charges.patience import Written, besides
+from tests.charges.worlds import Compiled, order_of
+
+SPENDER = "5a" * 16
 
 
 def _examples() -> list[Any]:
@@ -21,8 +28,29 @@ def _examples() -> list[Any]:
     return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
 
 
-@pytest.mark.parametrize("example", _examples(), ids=lambda example: ",".join(example)[:40])
-def test_the_examples_of_the_page_are_what_they_say(example: dict[str, Any]) -> None:
+# Of each example, in the page's order: payments by (amount, the wall in Shanghai, category), and why each is refused.
+# Consented to on 11 March 2026, 21 days before the month's end; nothing was spent before.
+Tried = tuple[int, str, str]
+TRIED: list[dict[Tried, str]] = [
+    {(5_000, "2026-03-12 12:00", "7994"): "", (5_001, "2026-03-12 12:00", "7994"): "CATEGORY_TRAILING_AMOUNT",
+     (5_001, "2026-03-12 12:00", "5411"): ""},
+    {(20_322, "2026-03-31 23:59", "5411"): "", (20_323, "2026-03-31 23:59", "5411"): "MONTH_AMOUNT",
+     (30_000, "2026-04-01 00:00", "5411"): "", (30_001, "2026-04-01 00:00", "5411"): "MONTH_AMOUNT"},
+    {(1, "2026-03-12 06:30", "5411"): "", (1, "2026-03-12 18:30", "5411"): "TIME", (1, "2026-04-06 12:00", "5411"): "TIME",
+     (1, "2026-05-09 12:00", "5411"): "", (1, "2026-05-16 12:00", "5411"): "TIME", (1, "2026-07-06 12:00", "5411"): "TIME"},
+    {(1, "2026-03-12 07:00", "5411"): "", (1, "2026-03-12 19:00", "5411"): "TIME",
+     (1, "2026-03-14 07:00", "5411"): "TIME", (1, "2026-03-14 19:00", "5411"): ""},
+    {(1_500, "2026-03-11 12:00", "5411"): "", (1_501, "2026-03-11 12:00", "5411"): "COOLING_DAY_AMOUNT",
+     (3_000, "2026-03-12 12:00", "5411"): "", (3_001, "2026-03-12 12:00", "5411"): "DAY_AMOUNT",
+     (1, "2026-07-03 23:59", "5411"): "", (1, "2026-07-04 00:00", "5411"): "NO_LONGER_VALID",
+     (1, "2026-02-28 23:59", "5411"): "NOT_YET_VALID"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("example", "tried"), list(zip(_examples(), TRIED, strict=True)), ids=lambda one: ",".join(map(str, one))[:40]
+)
+def test_the_examples_of_the_page_are_what_they_say(example: dict[str, Any], tried: dict[Tried, str]) -> None:
     written = example
     if "kind" in example:
         written = {"currency": "CNY", "conditions": [example]}
@@ -30,6 +58,16 @@ def test_the_examples_of_the_page_are_what_they_say(example: dict[str, Any]) -> 
         written = {"currency": "CNY", "limits": [example]}
     canonical = Terms.model_validate(written).canonical()
     assert Terms.model_validate(canonical).canonical() == canonical
+    granted = datetime(2026, 3, 11, 9, tzinfo=ZoneInfo("Asia/Shanghai"))
+    agreements = [Funding("c3" * 16, True, "CNY", None)]
+    cooling = besides([Written(canonical, granted)], granted)
+    mandate = Allowed("a1" * 16, "b2" * 16, SPENDER, "active", False, canonical, agreements, cooling)
+    world = World("Asia/Shanghai", spender_active={SPENDER: True}, mandates=[mandate], anchor=granted.date())
+    for (amount, wall, mcc), code in tried.items():
+        moment = datetime.fromisoformat(wall).replace(tzinfo=ZoneInfo("Asia/Shanghai")).astimezone(UTC)
+        asked = Asked(amount, "CNY", "d4" * 16, mcc, SPENDER, None)
+        said = decide(order_of(asked), Compiled(world).standing, {}, Moment(moment, world.zone))
+        assert ([] if isinstance(said, Approve) else [said.reasons[0].code]) == ([code] if code else []), (amount, wall)
 
 
 @pytest.mark.parametrize(
