@@ -288,8 +288,7 @@ class Device:
             "spender_name": name,
             "locale": locale,
             "birth_date": born,
-            "payer_account": payer,
-            "payer_card": payer_card,
+            **({"payer_account": payer} if payer_card is None else {"payer_card": payer_card}),
         }
         return (await self._signed("/v1/terminal/registrations", content)).body
 
