@@ -11,8 +11,8 @@ from typing import Final
 from kinpay.database.sql import Connection
 from kinpay.providers.contract import StatementLine
 
-_AT_ONCE: Final = 20_000
-"""Lines kept in memory before they are written."""
+_AT_ONCE: Final = 2_000
+"""Lines kept in memory before they are written: few, so that whoever else is served by this process does not wait."""
 _COLUMNS: Final = (
     "statement_id", "number", "provider_account_id", "kind", "key", "debit_key", "currency", "amount_minor", "finished_at",
 )  # fmt: skip

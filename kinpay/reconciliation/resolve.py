@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Final
 
 from kinpay.database.audit import Event, record
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.primitives.errors import NotFound, WrongState
-from kinpay.reconciliation.breaks import Break, Resolution, What
+from kinpay.reconciliation.breaks import LINES_SHOWN, Break, Resolution, What
 
-BREAKS = Sql("""
-    SELECT b.id, b.provider_account_id, b.day, b.what, b.kind, b.key, b.ours, b.theirs, b.state, b.owner_id, b.resolution,
-           b.note, b.found_at, b.resolved_at, b.resolved_by
-    FROM recon_break b JOIN provider_account a ON a.id = b.provider_account_id
+_COLUMNS: Final = f"""
+    b.id, b.provider_account_id, b.day, b.what, b.kind, b.key, b.ours, b.theirs, b.state, b.owner_id, b.resolution,
+    b.note, b.found_at, b.resolved_at, b.resolved_by,
+    (SELECT count(*) FROM recon_break_line x WHERE (x.provider_account_id, x.kind, x.key, x.what)
+        = (b.provider_account_id, b.kind, b.key, b.what)) AS lines_told,
+    coalesce((SELECT jsonb_agg(jsonb_build_object(
+                  'day', t.day, 'number', t.number, 'amount_minor', t.amount_minor, 'currency', t.currency,
+                  'debit_key', t.debit_key, 'finished_at', t.finished_at) ORDER BY t.day, t.number)
+              FROM (SELECT s.day, l.* FROM recon_break_line x
+                    JOIN provider_statement s ON s.id = x.statement_id
+                    JOIN provider_line l ON l.statement_id = x.statement_id AND l.number = x.number
+                    WHERE (x.provider_account_id, x.kind, x.key, x.what) = (b.provider_account_id, b.kind, b.key, b.what)
+                    ORDER BY s.day, l.number LIMIT {LINES_SHOWN}) t), '[]') AS lines
+"""
+BREAKS = Sql(f"""
+    SELECT {_COLUMNS} FROM recon_break b JOIN provider_account a ON a.id = b.provider_account_id
     WHERE a.operator_id = :operator_id AND (:state::text IS NULL OR b.state = :state)
       AND (:after::uuid IS NULL OR (b.found_at, b.id) < (SELECT found_at, id FROM recon_break WHERE id = :after))
     ORDER BY b.found_at DESC, b.id DESC LIMIT :limit
@@ -29,10 +42,8 @@ def _read(row: Record) -> Break:
     return Break(**{**row, "what": What(row["what"]), "resolution": resolution})
 
 
-LOCK = Sql("""
-    SELECT b.id, b.provider_account_id, b.day, b.what, b.kind, b.key, b.ours, b.theirs, b.state, b.owner_id, b.resolution,
-           b.note, b.found_at, b.resolved_at, b.resolved_by
-    FROM recon_break b JOIN provider_account a ON a.id = b.provider_account_id
+LOCK = Sql(f"""
+    SELECT {_COLUMNS} FROM recon_break b JOIN provider_account a ON a.id = b.provider_account_id
     WHERE b.id = :break_id AND a.operator_id = :operator_id FOR UPDATE OF b
 """)
 ASSIGN = Sql("UPDATE recon_break SET owner_id = :owner_id WHERE id = :break_id")

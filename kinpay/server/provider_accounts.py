@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from typing import TypeVar
@@ -199,7 +199,7 @@ class Leased:
         """As the port says; pure, so that an adapter closed meanwhile does as well."""
         return self._found.receive(inbound)
 
-    async def statement(self, day: date) -> AsyncIterator[StatementLine]:
+    async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
         """As the port says."""
         with self._counted("statement") as told:
             async with self._opened.using(self._account) as provider:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -237,7 +237,7 @@ class SandboxBank:
         except wire.Unreadable:
             return Notification(notice_id=event_id, seen=None)
 
-    async def statement(self, day: date) -> AsyncIterator[StatementLine]:
+    async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
         """The bank's own account of one UTC day; verified and read whole before the first line is given out.
 
         Raises: UnknownOutcome, NotExecuted, Misconfigured; NotKnown if the bank has no statement of that day.
