@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Final
+from hashlib import sha256
+from typing import Any, Final
 
 from kinpay.database.audit import Event, record
 from kinpay.database.sql import Connection, Record, Sql
@@ -85,9 +86,26 @@ async def resolve_break(
     """Ends a break, with what was done and why. Raises: NotFound; WrongState if it was resolved before."""
     found = await _lock(conn, operator_id, break_id)
     await RESOLVE.run(conn, break_id=break_id, resolution=resolution.value, note=note, now=now, actor_id=actor_id)
-    event = Event("break.resolved", found.id, {"resolution": resolution.value}, actor_id)
+    # The note itself may name people; the audit log is for ever, and keeps what proves that it is unchanged.
+    body = {"resolution": resolution.value, "by": "person", "note_sha256": sha256(note.encode()).hexdigest(), **told(found)}
+    event = Event("break.resolved", found.id, body, actor_id)
     await record(conn, operator_id, event, now=now)
     return await _again(conn, operator_id, break_id)
+
+
+def told(found: Break) -> dict[str, Any]:
+    """What a break is about, as plain values: for the audit log, and for a second person to judge by."""
+    return {
+        "account": found.provider_account_id,
+        "day": found.day.isoformat(),
+        "what": found.what.value,
+        "kind": found.kind,
+        "key": found.key,
+        "ours": None if found.ours is None else dict(found.ours),
+        "theirs": None if found.theirs is None else dict(found.theirs),
+        "lines": [dict(line) for line in found.lines],
+        "lines_told": found.lines_told,
+    }
 
 
 async def _lock(conn: Connection, operator_id: str, break_id: str) -> Break:

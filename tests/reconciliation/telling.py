@@ -36,7 +36,7 @@ async def take(home: Home, day: date, *lines: StatementLine) -> Reconciled:
 async def breaks(home: Home, state: str | None = "open") -> list[Break]:
     """The operator's breaks."""
     async with home.db.connection() as conn:
-        return await breaks_of(conn, home.till.shop.operator_id, state=state, after=None, limit=50)
+        return await breaks_of(conn, home.till.shop.operator_id, state=state, after=None, limit=1000)
 
 
 async def pay(home: Home, at: str, amount_minor: int = 700) -> str:
