@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kinpay.database.audit import Event, record
 from kinpay.database.sql import Connection, Record, Sql
-from kinpay.primitives.errors import NotFound, WrongState
+from kinpay.primitives.errors import Conflict, NotFound, WrongState
 from kinpay.reconciliation.breaks import LINES_SHOWN, Break, Resolution, What
 
 _COLUMNS: Final = f"""
@@ -41,6 +41,17 @@ async def breaks_of(conn: Connection, operator_id: str, *, state: str | None, af
 def _read(row: Record) -> Break:
     resolution = None if row["resolution"] is None else Resolution(row["resolution"])
     return Break(**{**row, "what": What(row["what"]), "resolution": resolution})
+
+
+OPEN = Sql(f"""
+    SELECT {_COLUMNS} FROM recon_break b JOIN provider_account a ON a.id = b.provider_account_id
+    WHERE b.id = :break_id AND a.operator_id = :operator_id
+""")
+
+
+async def open_break(conn: Connection, break_id: str, *, operator_id: str) -> Break:
+    """A break that is still to be ended, without a lock. Raises: NotFound; WrongState if it is resolved."""
+    return _still_open(await OPEN.row(conn, break_id=break_id, operator_id=operator_id))
 
 
 LOCK = Sql(f"""
@@ -82,9 +93,15 @@ async def resolve_break(
     note: str,
     actor_id: str,
     now: datetime,
+    shown: Break | None = None,
 ) -> Break:
-    """Ends a break, with what was done and why. Raises: NotFound; WrongState if it was resolved before."""
+    """Ends a break, with what was done and why.
+
+    Raises: NotFound; WrongState if it was resolved before; Conflict if it is no longer what was `shown` to whoever agreed.
+    """
     found = await _lock(conn, operator_id, break_id)
+    if shown is not None and told(shown) != told(found):
+        raise Conflict(thing="break")
     await RESOLVE.run(conn, break_id=break_id, resolution=resolution.value, note=note, now=now, actor_id=actor_id)
     # The note itself may name people; the audit log is for ever, and keeps what proves that it is unchanged.
     body = {"resolution": resolution.value, "by": "person", "note_sha256": sha256(note.encode()).hexdigest(), **told(found)}
@@ -109,7 +126,10 @@ def told(found: Break) -> dict[str, Any]:
 
 
 async def _lock(conn: Connection, operator_id: str, break_id: str) -> Break:
-    row = await LOCK.row(conn, break_id=break_id, operator_id=operator_id)
+    return _still_open(await LOCK.row(conn, break_id=break_id, operator_id=operator_id))
+
+
+def _still_open(row: Record | None) -> Break:
     if row is None:
         raise NotFound()
     if row["state"] != "open":
