@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from datetime import date
 from typing import TypeVar
 
@@ -202,8 +202,10 @@ class Leased:
     async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
         """As the port says."""
         with self._counted("statement") as told:
-            async with self._opened.using(self._account) as provider:
-                async for line in provider.statement(day):
+            async with self._opened.using(self._account) as provider, aclosing(provider.statement(day)) as lines:
+                async for line in lines:
+                    if not told:
+                        told.append("ok")
                     yield line
             told.append("ok")
 

@@ -6,13 +6,17 @@ Source: docs/sandbox-bank.md; providers.md §6 and §10.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from io import TextIOWrapper
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import BinaryIO, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -40,12 +44,17 @@ from kinpay.providers.contract import (
     StatementLine,
     UnknownOutcome,
 )
-from kinpay.providers.http import MAX_ANSWER_BYTES, Answer, Transport
+from kinpay.providers.http import MAX_ANSWER_BYTES, Answer, Kept, Transport
 from kinpay.providers.sandbox_bank import signing, wire
 from kinpay.providers.sandbox_bank.configuration import BankConfiguration, read_configuration
 
-STATEMENT_MAX_BYTES: Final = 64 << 20
-STATEMENT_TIMEOUT_S: Final = 60.0
+STATEMENT_MAX_BYTES: Final = 4 << 30
+"""It lies in a file: a million lines are some 150 MiB."""
+STATEMENT_TIMEOUT_S: Final = 600.0
+_LINES_AT_ONCE: Final = 1_000
+"""Lines read in a thread at a time, and then given out without a pause."""
+
+Said = TypeVar("Said", Answer, Kept)
 
 _CREATED_OR_DONE: Final = (200, 201)
 _PERHAPS_CARRIED_OUT: Final = (408, 425, 429)
@@ -238,20 +247,25 @@ class SandboxBank:
             return Notification(notice_id=event_id, seen=None)
 
     async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
-        """The bank's own account of one UTC day; verified and read whole before the first line is given out.
+        """The bank's own account of one UTC day: whole and verified before the first line is given out.
 
-        Raises: UnknownOutcome, NotExecuted, Misconfigured; NotKnown if the bank has no statement of that day.
+        It comes into a file, and is read by a thread, so that nobody else who is served by this process waits for it.
+
+        Raises: UnknownOutcome, also at a line that cannot be read; NotExecuted; Misconfigured; NotKnown if the bank has no
+        statement of that day.
         """
         path = f"/v1/statements/{day.isoformat()}.csv"
-        timeout_s = max(STATEMENT_TIMEOUT_S, self._configuration.timeout_s)
-        answer = await self._exchange("GET", path, timeout_s=timeout_s, max_bytes=STATEMENT_MAX_BYTES)
-        refusal = _refusal(answer)
-        if refusal is not None:
-            raise _as_exception(refusal)
-        with _believing():
-            lines = wire.read_statement(answer.body, day)
-        for line in lines:
-            yield line
+        with TextIOWrapper(TemporaryFile(), encoding="utf-8", newline="") as table:
+            kept = await self._keep(path, table.buffer)
+            table.seek(0)
+            refusal = _refusal(kept.status, lambda: table.buffer.read(MAX_ANSWER_BYTES))
+            if refusal is not None:
+                raise _as_exception(refusal)
+            lines = wire.read_statement(table, day)
+            with _believing():
+                while some := await asyncio.to_thread(lambda: list(islice(lines, _LINES_AT_ONCE))):
+                    for line in some:
+                        yield line
 
     async def close(self) -> None:
         """Lets go of connections."""
@@ -260,7 +274,7 @@ class SandboxBank:
     async def _ask(self, method: str, path: str, data: wire.Json | None = None) -> wire.Json | _Refusal:
         """One signed exchange of JSON; the bank's verified word, granted or refused."""
         answer = await self._exchange(method, path, b"" if data is None else wire.write_object(data))
-        refusal = _refusal(answer)
+        refusal = _refusal(answer.status, lambda: answer.body)
         if refusal is not None:
             return refusal
         with _believing():
@@ -271,26 +285,39 @@ class SandboxBank:
         method: str,
         path: str,
         body: bytes = b"",
-        *,
-        timeout_s: float | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         nonce = self._nonces()
-        headers = {
-            "Authorization": signing.authorization(
-                self._private_key,
-                client_id=self._configuration.client_id,
-                method=method,
-                path=path,
-                body=body,
-                timestamp=int(self._clock()),
-                nonce=nonce,
-            )
-        }
+        headers = self._signed(method, path, body, nonce=nonce)
         if body:
             headers["Content-Type"] = "application/json"
-        url = self._configuration.base_url + path
-        answer = await self._transport.send(method, url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=max_bytes)
+        answer = await self._transport.send(method, self._configuration.base_url + path, headers=headers, body=body)
+        return self._verified(answer, nonce=nonce)
+
+    async def _keep(self, path: str, file: BinaryIO) -> Kept:
+        """One signed question whose long answer goes into a file."""
+        nonce = self._nonces()
+        kept = await self._transport.fetch(
+            self._configuration.base_url + path,
+            file,
+            headers=self._signed("GET", path, b"", nonce=nonce),
+            timeout_s=max(STATEMENT_TIMEOUT_S, self._configuration.timeout_s),
+            max_bytes=STATEMENT_MAX_BYTES,
+        )
+        return self._verified(kept, nonce=nonce)
+
+    def _signed(self, method: str, path: str, body: bytes, *, nonce: str) -> dict[str, str]:
+        authorization = signing.authorization(
+            self._private_key,
+            client_id=self._configuration.client_id,
+            method=method,
+            path=path,
+            body=body,
+            timestamp=int(self._clock()),
+            nonce=nonce,
+        )
+        return {"Authorization": authorization}
+
+    def _verified(self, answer: Said, *, nonce: str) -> Said:
         try:
             signing.verify_answer(answer, self._configuration.bank_keys, nonce=nonce)
         except BadSignature as error:
@@ -337,18 +364,18 @@ def _believing() -> Iterator[None]:
         raise UnknownOutcome(f"answer_unreadable: {error}") from error
 
 
-def _refusal(answer: Answer) -> _Refusal | None:
+def _refusal(status: int, body: Callable[[], bytes]) -> _Refusal | None:
     """None if the bank did as asked. Raises: UnknownOutcome for what is neither that nor a refusal of the request."""
-    if answer.status in _CREATED_OR_DONE:
+    if status in _CREATED_OR_DONE:
         return None
-    if not 400 <= answer.status < 500 or answer.status in _PERHAPS_CARRIED_OUT:
-        raise UnknownOutcome(f"status_{answer.status}")
+    if not 400 <= status < 500 or status in _PERHAPS_CARRIED_OUT:
+        raise UnknownOutcome(f"status_{status}")
     with _believing():
-        code = wire.read_refusal(answer.body)
+        code = wire.read_refusal(body())
     if code == "replayed":
         # Somebody between us delivered the request twice: the first one may have been carried out.
         raise UnknownOutcome("replayed")
-    return _Refusal(status=answer.status, code=code)
+    return _Refusal(status=status, code=code)
 
 
 def _granted(said: wire.Json | _Refusal) -> wire.Json:
