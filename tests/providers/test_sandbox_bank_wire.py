@@ -116,7 +116,7 @@ HEADER = ",".join(wire.STATEMENT_COLUMNS) + "\n"
     ["", "key,kind\n", HEADER + "debit,k,,a,s,1,CNY\n", HEADER + "debit,k,,a,s,1.0,CNY,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,-1,CNY,2026-03-01T00:00:00Z\n", HEADER + "debit,k,,a,s,1,XXX,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,1,CNY,2026-03-02T00:00:00Z\n", HEADER + 'debit,"k,,a,s,1,CNY,2026-03-01T00:00:00Z\n',
-     HEADER + "gift,k,,a,s,1,CNY,2026-03-01T00:00:00Z\n", HEADER + "debit,,,a,s,1,CNY,2026-03-01T00:00:00Z\n", 
+     HEADER + "gift,k,,a,s,1,CNY,2026-03-01T00:00:00Z\n", HEADER + "debit,,,a,s,1,CNY,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,１,CNY,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,99999999999999999999,CNY,2026-03-01T00:00:00Z\n"],
 )  # fmt: skip
