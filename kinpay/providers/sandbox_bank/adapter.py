@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import date
 from io import TextIOWrapper
 from itertools import islice
@@ -47,6 +45,7 @@ from kinpay.providers.contract import (
 from kinpay.providers.http import MAX_ANSWER_BYTES, Answer, Kept, Transport
 from kinpay.providers.sandbox_bank import signing, wire
 from kinpay.providers.sandbox_bank.configuration import BankConfiguration, read_configuration
+from kinpay.providers.sandbox_bank.refusal import Refusal, accepted, as_exception, believing, granted, refusal_of
 
 STATEMENT_MAX_BYTES: Final = 4 << 30
 """It lies in a file: a million lines are some 150 MiB."""
@@ -56,23 +55,12 @@ _LINES_AT_ONCE: Final = 1_000
 
 Said = TypeVar("Said", Answer, Kept)
 
-_CREATED_OR_DONE: Final = (200, 201)
-_PERHAPS_CARRIED_OUT: Final = (408, 425, 429)
-"""Refusals of the moment, which the bank's page does not have: whoever sends one may have passed the request on."""
 _REFUSED_PAYERS: Final = {
     "unknown_payer_account": FailureCause.OTHER,
     "account_frozen": FailureCause.RISK,
     "limit_exceeded": FailureCause.LIMIT,
 }
 """What the bank says of the payer, not of us, when an agreement is asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refusal:
-    """The bank's own, verified *no* to a request as such."""
-
-    status: int
-    code: str
 
 
 class SandboxBank:
@@ -117,12 +105,12 @@ class SandboxBank:
             raise Misconfigured("other_account")
         body = wire.agreement_body(request)
         said = await self._ask("POST", "/v1/agreements", body)
-        if isinstance(said, _Refusal):
+        if isinstance(said, Refusal):
             cause = _REFUSED_PAYERS.get(said.code)
             if cause is None:
                 raise Misconfigured(said.code)
             return _refused(request.key, Failure(cause=cause, code=said.code))
-        with _believing():
+        with believing():
             if not wire.is_agreement_asked_for(said, body):
                 raise wire.Unreadable("other_terms")
             return wire.read_agreement(said)
@@ -130,8 +118,8 @@ class SandboxBank:
     async def get_agreement(self, key: str) -> ProviderAgreement:
         """The agreement under our key, as it stands. Raises: NotKnown if the bank never received the key."""
         _check_key(key)
-        said = _granted(await self._ask("GET", f"/v1/agreements/by-key/{key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/agreements/by-key/{key}"))
+        with believing():
             seen = self._read_agreement(said)
             if seen.key != key:
                 raise wire.Unreadable("other_key")
@@ -140,8 +128,8 @@ class SandboxBank:
     async def end_agreement(self, agreement_ref: str, *, reason: str) -> ProviderAgreement:
         """Ends it from our side; already ended is the same answer. Raises: NotKnown if there is no such agreement."""
         _check_reference(agreement_ref)
-        said = _granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/end", {"reason": reason}))
-        with _believing():
+        said = granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/end", {"reason": reason}))
+        with believing():
             seen = self._read_agreement(said, agreement_ref)
             if seen.state in (AgreementState.PENDING, AgreementState.ACTIVE):
                 raise wire.Unreadable("not_ended")
@@ -156,12 +144,12 @@ class SandboxBank:
         _check_reference(spender.ref)
         body = wire.spender_body(spender)
         said = await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders", body)
-        if isinstance(said, _Refusal) and said.code == "agreement_inactive":
-            standing = _granted(await self._ask("GET", f"/v1/agreements/{agreement_ref}"))
-            with _believing():
+        if isinstance(said, Refusal) and said.code == "agreement_inactive":
+            standing = granted(await self._ask("GET", f"/v1/agreements/{agreement_ref}"))
+            with believing():
                 return self._read_agreement(standing, agreement_ref)
-        said = _granted(said)
-        with _believing():
+        said = granted(said)
+        with believing():
             seen = self._read_agreement(said, agreement_ref)
             if wire.spender_states(said).get(spender.ref) != "active":
                 raise wire.Unreadable("not_bound")
@@ -171,8 +159,8 @@ class SandboxBank:
         """Has the bank remove the spender; idempotent. Raises: NotKnown if it knows no such agreement or spender."""
         _check_reference(agreement_ref)
         _check_reference(spender_ref)
-        said = _granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders/{spender_ref}/remove", {}))
-        with _believing():
+        said = granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders/{spender_ref}/remove", {}))
+        with believing():
             if wire.spender_states(said).get(spender_ref) == "active":
                 raise wire.Unreadable("not_removed")
             return self._read_agreement(said, agreement_ref)
@@ -180,22 +168,22 @@ class SandboxBank:
     async def debit(self, request: DebitRequest) -> ProviderDebit:
         """Debits the payer. Idempotent by key, for ever."""
         _check_key(request.key)
-        said = _accepted(await self._ask("POST", "/v1/debits", wire.debit_body(request)))
-        with _believing():
+        said = accepted(await self._ask("POST", "/v1/debits", wire.debit_body(request)))
+        with believing():
             return wire.read_debit(said, request)
 
     async def get_debit(self, request: DebitRequest) -> ProviderDebit:
         """The order under our key, as it stands. Raises: NotKnown if the bank never received the key."""
         _check_key(request.key)
-        said = _granted(await self._ask("GET", f"/v1/debits/by-key/{request.key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/debits/by-key/{request.key}"))
+        with believing():
             return wire.read_debit(said, request)
 
     async def look_up_debit(self, key: str) -> KnownDebit:
         """All that the bank knows of the order under a key. Raises: NotKnown, also for a key closed before it was received."""
         _check_key(key)
-        said = _granted(await self._ask("GET", f"/v1/debits/by-key/{key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/debits/by-key/{key}"))
+        with believing():
             known = wire.read_known_debit(said)
             if known is None:
                 raise NotKnown("closed_unreceived")
@@ -206,8 +194,8 @@ class SandboxBank:
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
         """Closes the key for good, received or not; SUCCEEDED if it was too late."""
         _check_key(request.key)
-        said = _accepted(await self._ask("POST", f"/v1/debits/by-key/{request.key}/cancel", {}))
-        with _believing():
+        said = accepted(await self._ask("POST", f"/v1/debits/by-key/{request.key}/cancel", {}))
+        with believing():
             seen = wire.read_debit(said, request)
             if seen.state is DebitState.PENDING:
                 raise wire.Unreadable("not_final")
@@ -217,15 +205,15 @@ class SandboxBank:
         """Gives money back; more than the rest is FAILED with `over_refund`. Idempotent by key."""
         _check_key(request.key)
         _check_key(request.debit_key)
-        said = _accepted(await self._ask("POST", "/v1/refunds", wire.refund_body(request)))
-        with _believing():
+        said = accepted(await self._ask("POST", "/v1/refunds", wire.refund_body(request)))
+        with believing():
             return wire.read_refund(said, request)
 
     async def get_refund(self, request: RefundRequest) -> ProviderRefund:
         """The refund under our key, as it stands. Raises: NotKnown if the bank never received the key."""
         _check_key(request.key)
-        said = _granted(await self._ask("GET", f"/v1/refunds/by-key/{request.key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/refunds/by-key/{request.key}"))
+        with believing():
             return wire.read_refund(said, request)
 
     def receive(self, inbound: Inbound) -> Notification:
@@ -258,11 +246,11 @@ class SandboxBank:
         with TextIOWrapper(TemporaryFile(), encoding="utf-8", newline="") as table:
             kept = await self._keep(path, table.buffer)
             table.seek(0)
-            refusal = _refusal(kept.status, lambda: table.buffer.read(MAX_ANSWER_BYTES))
+            refusal = refusal_of(kept.status, lambda: table.buffer.read(MAX_ANSWER_BYTES))
             if refusal is not None:
-                raise _as_exception(refusal)
+                raise as_exception(refusal)
             lines = wire.read_statement(table, day)
-            with _believing():
+            with believing():
                 while some := await asyncio.to_thread(lambda: list(islice(lines, _LINES_AT_ONCE))):
                     for line in some:
                         yield line
@@ -271,13 +259,13 @@ class SandboxBank:
         """Lets go of connections."""
         await self._transport.close()
 
-    async def _ask(self, method: str, path: str, data: wire.Json | None = None) -> wire.Json | _Refusal:
+    async def _ask(self, method: str, path: str, data: wire.Json | None = None) -> wire.Json | Refusal:
         """One signed exchange of JSON; the bank's verified word, granted or refused."""
         answer = await self._exchange(method, path, b"" if data is None else wire.write_object(data))
-        refusal = _refusal(answer.status, lambda: answer.body)
+        refusal = refusal_of(answer.status, lambda: answer.body)
         if refusal is not None:
             return refusal
-        with _believing():
+        with believing():
             return wire.read_object(answer.body)
 
     async def _exchange(
@@ -353,49 +341,6 @@ _REFUND_EVENTS: Final = frozenset(("refund.succeeded", "refund.failed"))
 def open_sandbox_bank(configuration: Mapping[str, object], secret: Sealed[bytes]) -> SandboxBank:
     """The adapter for one provider account. Raises: Misconfigured."""
     return SandboxBank(read_configuration(configuration), secret=secret)
-
-
-@contextmanager
-def _believing() -> Iterator[None]:
-    """Turns *cannot be read* into *unknown*."""
-    try:
-        yield
-    except wire.Unreadable as error:
-        raise UnknownOutcome(f"answer_unreadable: {error}") from error
-
-
-def _refusal(status: int, body: Callable[[], bytes]) -> _Refusal | None:
-    """None if the bank did as asked. Raises: UnknownOutcome for what is neither that nor a refusal of the request."""
-    if status in _CREATED_OR_DONE:
-        return None
-    if not 400 <= status < 500 or status in _PERHAPS_CARRIED_OUT:
-        raise UnknownOutcome(f"status_{status}")
-    with _believing():
-        code = wire.read_refusal(body())
-    if code == "replayed":
-        # Somebody between us delivered the request twice: the first one may have been carried out.
-        raise UnknownOutcome("replayed")
-    return _Refusal(status=status, code=code)
-
-
-def _granted(said: wire.Json | _Refusal) -> wire.Json:
-    """What was asked about. Raises: NotKnown if there is no such thing; Misconfigured."""
-    if isinstance(said, _Refusal):
-        raise _as_exception(said)
-    return said
-
-
-def _accepted(said: wire.Json | _Refusal) -> wire.Json:
-    """What was ordered. *Not found* is then said of what the order leans on, not of its key. Raises: Misconfigured."""
-    if isinstance(said, _Refusal):
-        raise Misconfigured(said.code)
-    return said
-
-
-def _as_exception(refusal: _Refusal) -> Exception:
-    if refusal.status == 404 and refusal.code == "not_found":
-        return NotKnown("not_found")
-    return Misconfigured(refusal.code)
 
 
 def _refused(key: str, failure: Failure) -> ProviderAgreement:
