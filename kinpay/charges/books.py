@@ -218,13 +218,15 @@ async def write_debit(
     now: datetime,
     day: date | None = None,
     debit_id: str | None = None,
+    agreement_id: str | None = None,
 ) -> tuple[str, Event]:
     """A new debit for the captured amounts on the charges' present agreement; committed before the first byte leaves.
 
-    Several charges are one day's. The provider is told the spender if there is just one. `debit_id`: the key of one that the
-    provider has already, where our books lost it.
+    Several charges are one day's. The provider is told the spender if there is just one. `debit_id`, `agreement_id`: the key of
+    one that the provider has already, where our books lost it, and whom it debited.
     """
     debit_id, first = debit_id or new_id(), charges[0]
+    agreement_id = agreement_id or first.agreement_id
     amounts = {charge.id: charge.debited_minor for charge in charges}
     spenders = {charge.spender_id for charge in charges}
     await WRITE_DEBIT.run(
@@ -236,7 +238,7 @@ async def write_debit(
         amount_minor=sum(amounts.values()),
         kind=kind,
         day=day,
-        agreement_id=first.agreement_id,
+        agreement_id=agreement_id,
         now=now,
         next_check_at=now + FIRST_CHECK,
     )
@@ -246,7 +248,7 @@ async def write_debit(
     about = {"charge_id": first.id} if day is None else {"charges": amounts, "day": day.isoformat()}
     body = {
         **about,
-        "agreement_id": first.agreement_id,
+        "agreement_id": agreement_id,
         "amount_minor": sum(amounts.values()),
         "currency": first.currency,
         "kind": kind,

@@ -23,19 +23,19 @@ _SENT: Final = (ChargeState.SUBMITTED, ChargeState.SUCCEEDED)
 
 async def take_known(lost: LostDebit, charge: Charge, *, amount_minor: int, day: date | None) -> None:
     """Moves the charge to SUBMITTED for `amount_minor` on the debit's agreement; one that succeeded already stays so, and what
-    is debited for it once more goes back as always. `day`: of a day's debit.
+    is debited for it once more goes back as always, be it another payer's. `day`: of a day's debit.
 
     Raises: Objection where the one does not fit the other.
     """
     if charge.circle_id != lost.circle.id:
         raise lost.objection("another_payer")
-    replaced = charge.payer_id != lost.agreement["payer_id"]
+    replaced = charge.payer_id != lost.agreement["payer_id"] and charge.state is not ChargeState.SUCCEEDED
     could_fall_back = charge.state in (ChargeState.HELD, ChargeState.SUBMITTED) and not charge.delivered
     if replaced and (day is not None or charge.void_requested or not could_fall_back):
         raise lost.objection("another_payer")
     if charge.currency != lost.agreement["currency"] or not _fits(charge, amount_minor):
         raise lost.objection(f"charge_{charge.state.value}")
-    if not replaced:
+    if not replaced and charge.state is not ChargeState.SUCCEEDED:
         charge.agreement_id = lost.agreement["id"]
     events: list[Event] = []
     if charge.state is ChargeState.HELD:

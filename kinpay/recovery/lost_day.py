@@ -70,7 +70,9 @@ async def _book(
     if not charges:
         raise lost.objection("day_differs")
     kind = "arrears" if owed else "daily"
-    _, sent = await write_debit(lost.conn, charges, kind=kind, day=day, now=lost.now, debit_id=lost.key)
+    _, sent = await write_debit(
+        lost.conn, charges, kind=kind, day=day, now=lost.now, debit_id=lost.key, agreement_id=lost.agreement["id"]
+    )
     await record(lost.conn, lost.circle.id, sent, now=lost.now)
     return Booked(charge_ids=tuple(charge.id for charge in charges), doubt=doubt)
 

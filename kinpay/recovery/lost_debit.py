@@ -83,6 +83,8 @@ async def _book_one(lost: LostDebit, said: Said | None) -> Booked:
         seller = await seller_of(lost.conn, lost.circle.operator_id, terminal_end=part.terminal_end, now=lost.now)
         charge = await make_again(lost, part, seller, amount_minor=amount_minor, day=None)
         doubt = None if seller.known else "seller not known"
-    _, sent = await write_debit(lost.conn, [charge], kind=kind, now=lost.now, debit_id=lost.key)
+    _, sent = await write_debit(
+        lost.conn, [charge], kind=kind, now=lost.now, debit_id=lost.key, agreement_id=lost.agreement["id"]
+    )
     await record(lost.conn, lost.circle.id, sent, now=lost.now)
     return Booked(charge_ids=(charge.id,), doubt=doubt)

@@ -63,17 +63,45 @@ async def test_a_refund_that_was_pending_while_its_till_repeated_is_for_somebody
         await lost.agrees_with_bank()
 
 
-@pytest.mark.parametrize("sent", [True, False], ids=["sent before the point", "captured after it"])
-async def test_a_fallback_to_another_payer_that_was_lost_is_not_made_once_more(
-    at_bank: AtBank, snapshots: Snapshots, sent: bool
-) -> None:
-    family = await at_bank.family(DAY, balances=(100,))
+async def _two_payers(at_bank: AtBank, balance_minor: int) -> tuple[BankFamily, BankFamily, str]:
+    """A family whose payer has so much, the same one as its second payer sees it, and the second one's mandate."""
+    family = await at_bank.family(DAY, balances=(balance_minor,))
     made = await family.another_payer()
     other = BankFamily(at_bank.db, at_bank.shop, made.circle_id, made.payer_id, made.time_zone)
     other.spenders = list(family.spenders)
     await at_bank.sign(other, balance_minor=100_000)
     mandate_id = await other.grant(family.spenders[0].id, DAY)
     await bind_spender_at_provider(at_bank.db, at_bank.providers, other.agreements[0], family.spenders[0].id)
+    return family, other, mandate_id
+
+
+async def test_a_pending_debit_of_one_payer_goes_back_if_another_one_has_paid_for_the_repetition(
+    at_bank: AtBank, snapshots: Snapshots
+) -> None:
+    family, other, _ = await _two_payers(at_bank, 700)
+    async with snapshots.taken() as lost, batcher_on(lost.outside) as batcher:
+        await at_bank.control.misbehave("debit", "pending")
+        bought = (await at_bank.batcher.authorize(family.asking(600, charge_id=_marked()))).charge
+        await at_bank.capture(bought.id)
+        (key,) = await at_bank.debit_keys(bought.id)
+        assert (await lost.ask()).opened
+        again = (await batcher.authorize(family.asking(600, charge_id=_marked()))).charge
+        actor_id = at_bank.shop.terminal_id
+        await capture_charge(lost.outside, lost.providers, again.id, amount_minor=None, delivered=False, actor_id=actor_id)
+        assert (await lost.charge(again.id)).payer_id == other.payer_id
+        await at_bank.control.finish_debit(key, "succeeded", client_id=at_bank.client_id)
+        assert await ask_again(lost.outside, lost.providers, public_url=PUBLIC_URL) == 1
+        await lost.work()
+        assert await lost.at_bank() == ([600, 600], [600])
+        assert await at_bank.balance(family.logins[0]) == 700
+        await lost.agrees_with_bank()
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["sent before the point", "captured after it"])
+async def test_a_fallback_to_another_payer_that_was_lost_is_not_made_once_more(
+    at_bank: AtBank, snapshots: Snapshots, sent: bool
+) -> None:
+    family, other, mandate_id = await _two_payers(at_bank, 100)
     held = await family.buy(at_bank.batcher, 1400)
     await at_bank.control.misbehave("debit", "drop_after_commit")
     if sent:

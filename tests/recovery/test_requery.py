@@ -17,6 +17,7 @@ from kinpay.providers.contract import NotKnown, StatementLine
 from kinpay.providers.sandbox_bank.adapter import SandboxBank
 from kinpay.recovery import gap
 from kinpay.recovery.gap import ask_again
+from kinpay.recovery.lost_debit import book_lost_debit
 from tests.charges.bank import PUBLIC_URL, AtBank
 from tests.charges.household import limit, terms
 from tests.recovery.lost import Lost, Snapshots, refund
@@ -80,7 +81,7 @@ async def test_one_that_cannot_be_booked_holds_up_no_other(
     family = await at_bank.family(DAY)
     async with snapshots.taken() as lost:
         keys = [key for _ in range(2) for key in await at_bank.debit_keys((await at_bank.buy(family, 500)).id)]
-        book = gap.book_lost_debit
+        book = book_lost_debit
 
         async def poisoned(conn: Any, known: Any, *, account_id: str) -> Any:
             if known.debit.key == keys[0]:
