@@ -170,7 +170,7 @@ async def test_a_refund_whose_id_shows_no_charge_is_guessed_and_somebody_has_to_
     async with snapshots.taken() as lost:
         tails = {one.id[-4:] for one in bought}
         shown = next(tail for tail in ("0000", "1111", "2222") if tail not in tails)
-        monkeypatch.setattr("kinpay.charges.refund.id_under", lambda parent, mark: new_id()[:20] + shown + mark)
+        monkeypatch.setattr("kinpay.charges.refund.id_under", lambda owner, mark: new_id()[:20] + shown + mark)
         key = await refund(at_bank, bought[1].id, 200, mark=MARK)
         asked = await lost.ask()
         assert (asked.doubts, asked.opened) == ({f"refund {key}": "of which charge is not known"}, True)
