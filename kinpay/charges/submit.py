@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from kinpay.charges.books import lock_charge, move_charge, read_debit, write_debit
+from kinpay.charges.books import description_of, lock_charge, move_charge, read_debit, write_debit
 from kinpay.charges.charge import ChargeEvent, ChargeState
 from kinpay.charges.collect import collect, give_for_nothing
 from kinpay.charges.request import Charge
@@ -130,12 +130,13 @@ async def debit_request(db: Database, debit_id: str) -> tuple[DebitRequest, str]
     """What is sent to the provider for a debit, and to which provider account. Raises: NotFound."""
     async with db.connection() as conn:
         debit = await read_debit(conn, debit_id)
+        description = await description_of(conn, debit)
     request = DebitRequest(
         key=debit.id,
         agreement_ref=debit.agreement_ref,
         spender_ref=debit.spender_ref,
         amount=debit.amount,
-        description=debit.description,
+        description=description,
     )
     return request, debit.provider_account_id
 
