@@ -184,7 +184,7 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
             charge = await _seen_by(conn, charge_id, actor)
             if charge.payer_id != actor.id:
                 raise Forbidden()
-            return Answer(201, {"debit_id": await commit_retry(conn, charge_id)})
+            return Answer(201, {"debit_id": await commit_retry(conn, charge_id, actor_id=actor.id)})
 
         answer = await once(db, await keyed(request, actor, "retry", key), effect)
         if not answer.replayed:

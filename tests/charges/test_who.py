@@ -1,0 +1,88 @@
+"""Whoever captures, gives up or gives back stands in the log's chain: not only in a message that is forgotten once it was read."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kinpay.charges.batch import Batcher
+from kinpay.charges.reconcile import commit_retry
+from kinpay.charges.refund import refund_charge
+from kinpay.charges.submit import capture_charge
+from kinpay.charges.void import ask_void
+from kinpay.database.pool import Database
+from kinpay.mandates.change_terms import change_funding
+from kinpay.primitives.ids import new_id
+from tests.charges.household import found, limit, proof_of, shop_of, terms
+from tests.charges.scripted import ScriptedBank
+from tests.notifications.till import Till
+
+
+async def _named(db: Database, charge_id: str) -> list[tuple[str, str | None]]:
+    """Every event of the charge and of its refunds, with whoever is named in it."""
+    async with db.connection() as conn:
+        rows = await conn.fetch(
+            "SELECT kind, actor_id FROM audit_event WHERE subject_id = $1"
+            " OR subject_id IN (SELECT id FROM refund WHERE charge_id = $1) ORDER BY seq",
+            charge_id,
+        )
+    return [(row["kind"], row["actor_id"]) for row in rows]
+
+
+async def test_a_refund_a_capture_and_a_void_name_who_asked(db: Database) -> None:
+    batcher, bank = Batcher(db), ScriptedBank(steps=deque())
+    till = Till(db, batcher, await shop_of(db))
+    (home,) = await found(db, till.shop, terms(limit(5_000)))
+    back_office = new_id()
+    paid, given_up = await home.buy(batcher, 100), await home.buy(batcher, 40)
+    await capture_charge(db, bank, paid.id, amount_minor=None, delivered=False, actor_id=till.shop.terminal_id)
+    async with db.transaction() as conn:
+        (refund_id,) = await refund_charge(conn, paid.id, amount_minor=30, actor_id=back_office)
+        await ask_void(conn, given_up.id, actor_id=till.shop.terminal_id)
+    await till.says_of_refund(refund_id)
+    named = dict(await _named(db, paid.id))
+    assert named["charge.submitted"] == till.shop.terminal_id
+    assert named["charge.refund_asked"] == named["refund.submitted"] == back_office
+    assert named["refund.succeeded"] is None, "that is the provider's word"
+    assert dict(await _named(db, given_up.id))["charge.voided"] == till.shop.terminal_id
+    await batcher.close()
+
+
+async def test_what_is_taken_off_a_days_debit_names_who_asked(db: Database) -> None:
+    batcher, bank = Batcher(db), ScriptedBank(steps=deque())
+    till = Till(db, batcher, await shop_of(db))
+    (home,) = await found(db, till.shop, terms(limit(5_000)))
+    async with db.transaction() as conn:
+        await change_funding(
+            conn,
+            mandate_id=home.spenders[0].mandate_id,
+            payer_id=home.payer_id,
+            agreement_ids=list(home.agreements),
+            proof_id=await proof_of(conn, home.payer_id),
+            if_version=None,
+            debited="daily",
+        )
+    back_office = new_id()
+    due = await home.buy(batcher, 100)
+    await capture_charge(db, bank, due.id, amount_minor=None, delivered=False, actor_id=till.shop.terminal_id)
+    async with db.transaction() as conn:
+        await refund_charge(conn, due.id, amount_minor=30, actor_id=back_office)
+        await refund_charge(conn, due.id, amount_minor=70, actor_id=back_office)
+    named = dict(await _named(db, due.id))
+    assert (named["charge.collected"], named["charge.reduced"], named["charge.voided"]) == (
+        till.shop.terminal_id,
+        back_office,
+        back_office,
+    )
+    await batcher.close()
+
+
+async def test_a_payer_who_has_it_tried_again_is_named(db: Database) -> None:
+    batcher, bank = Batcher(db), ScriptedBank(steps=deque(["fails"]))
+    till = Till(db, batcher, await shop_of(db))
+    (home,) = await found(db, till.shop, terms(limit(5_000)))
+    owed = await home.buy(batcher, 100)
+    await capture_charge(db, bank, owed.id, amount_minor=None, delivered=True, actor_id=till.shop.terminal_id)
+    async with db.transaction() as conn:
+        assert await commit_retry(conn, owed.id, actor_id=home.payer_id) is not None
+    assert dict(await _named(db, owed.id))["charge.retried"] == home.payer_id
+    await batcher.close()
