@@ -65,8 +65,9 @@ async def move_charge(
     actor_id: str | None = None,
     **detail: Any,
 ) -> Event:
-    """Moves the charge along its life cycle and writes its changed fields; returns the audit event to record. `actor_id`: whoever
-    asked for it; None where it happens by itself.
+    """Moves the charge along its life cycle and writes its changed fields; returns the audit event to record.
+
+    `actor_id`: whoever asked for it; None where it happens by itself.
 
     Raises: WrongState if the life cycle does not allow it; Conflict if somebody moved it meanwhile.
     """

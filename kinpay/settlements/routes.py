@@ -8,14 +8,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from kinpay.database.pool import Database, database_now
+from kinpay.database.sql import Connection
 from kinpay.operators.act import Act, ActKind
+from kinpay.operators.operator import merchant_name
 from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Scope, staff_of, staff_or_key_of
 from kinpay.primitives.fields import Closed, Currency, Day, Id, Note
 from kinpay.primitives.money import shown_amount
 from kinpay.primitives.spreadsheet import table
 from kinpay.settlements.settlement import Line, Settlement
-from kinpay.settlements.store import lines_of, note_paid, require_merchant, settlements_of
+from kinpay.settlements.store import lines_of, note_paid, require_merchant, settlements_of, unpaid_day
 
 _MOST_LINES = 100_000
 
@@ -127,8 +129,14 @@ def router(db: Database) -> APIRouter:
     async def post_paid(request: Request, merchant_id: Id, day: Day, body: PaidIn) -> SettlementOut:
         """Notes that a closed day was paid to the merchant. Takes two people where the operator asks for them."""
         asker = staff_of(request.state, "owner")
-        about = {"merchant_id": merchant_id, "day": day.isoformat(), **body.model_dump(mode="json")}
-        async with privileged(db, asker, Act(ActKind.SETTLEMENT_PAY, about)) as conn:
+
+        async def judged(conn: Connection) -> Act:
+            merchant = await merchant_name(conn, asker.operator_id, merchant_id)
+            owed = await unpaid_day(conn, merchant_id, day=day, currency=body.currency)
+            about = {"merchant_id": merchant_id, "merchant": merchant, "day": day.isoformat(), "amount_minor": owed.net_minor}
+            return Act(ActKind.SETTLEMENT_PAY, about | body.model_dump(mode="json"))
+
+        async with privileged(db, asker, judged) as conn:
             await require_merchant(conn, merchant_id, asker=asker)
             paid = await note_paid(
                 conn,
