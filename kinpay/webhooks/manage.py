@@ -142,6 +142,14 @@ async def find_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor) -> 
     return _endpoint(row)
 
 
+async def require_enabled(conn: Connection, endpoint_id: str, *, actor: Actor, event: str) -> Endpoint:
+    """An endpoint that is sent to, locked. Raises: NotFound; WrongState while it is disabled, as nothing would come of it."""
+    endpoint = await find_endpoint(conn, endpoint_id, actor=actor)
+    if not endpoint.enabled:
+        raise WrongState("webhook_endpoint", state="disabled", event=event)
+    return endpoint
+
+
 SEE = Sql("""
     SELECT 1 FROM webhook_endpoint
     WHERE id = :id AND operator_id = :operator_id AND (:merchant_id::uuid IS NULL OR merchant_id = :merchant_id)
@@ -166,10 +174,32 @@ CHANGE = Sql("""
 """)
 
 
-async def change_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor, change: Change) -> Endpoint:
-    """Changes an endpoint. Switched on again, it gets what was still to be delivered; what happened meanwhile it does not.
+# What it took nothing of since it failed, or was gone, begins anew and in order: nothing later was taken before. What waits and
+# was never tried is due as it is. Rows of an attempt that ends just now are left to whoever records it: they hold those and
+# wait for the endpoint, which we hold.
+RESUME = Sql("""
+    UPDATE webhook_delivery SET state = 'pending', tries = 0, finished_at = NULL, next_attempt_at = :now
+    WHERE id IN (SELECT id FROM webhook_delivery WHERE endpoint_id = :endpoint_id AND state = 'failed' AND finished_at >= :since
+                 FOR UPDATE SKIP LOCKED)
+       OR id IN (SELECT id FROM webhook_delivery
+                 WHERE endpoint_id = :endpoint_id AND state = 'pending' AND (next_attempt_at > :now OR tries > 0)
+                 FOR UPDATE SKIP LOCKED)
+""")
+WAKE = Sql("SELECT pg_notify('webhook', '')")
 
-    Raises: NotFound.
+
+async def _resume(conn: Connection, before: Endpoint, *, now: datetime) -> None:
+    assert before.disabled_at is not None, "a disabled endpoint"
+    since = min(before.disabled_at, before.failing_since or before.disabled_at)
+    await RESUME.run(conn, endpoint_id=before.id, since=since, now=now)
+    await WAKE.value(conn)
+
+
+async def change_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor, change: Change) -> Endpoint:
+    """Changes an endpoint. Switched on again, it gets what was still to be delivered.
+
+    If it was disabled by itself, that is also everything that happened meanwhile, and what was given up since it took anything;
+    if somebody had switched it off, what happened meanwhile is not told. Raises: NotFound.
     """
     before = await find_endpoint(conn, endpoint_id, actor=actor)
     now = await database_now(conn)
@@ -186,6 +216,8 @@ async def change_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor, c
         disabled_at=before.disabled_at if stays else (None if after.enabled else now),
         failing_since=before.failing_since if stays else None,
     )
+    if after.enabled and before.disabled_reason in (DisabledReason.GONE, DisabledReason.FAILING):
+        await _resume(conn, before, now=now)
     changed = {**told_of(after), "before": told_of(before), "lets_more_out": lets_more_out(before, after)}
     await _note(conn, "webhook.changed", endpoint_id, actor, now=now, **changed)
     return await find_endpoint(conn, endpoint_id, actor=actor)
@@ -218,9 +250,7 @@ async def rotate_secret(
 
 async def send_test(conn: Connection, endpoint_id: str, *, actor: Actor) -> str:
     """Has a test event sent to this endpoint alone; returns its id. Raises: NotFound; WrongState while it is disabled."""
-    endpoint = await find_endpoint(conn, endpoint_id, actor=actor)
-    if not endpoint.enabled:
-        raise WrongState("webhook_endpoint", state="disabled", event="test")
+    endpoint = await require_enabled(conn, endpoint_id, actor=actor, event="test")
     return await announce_test(conn, endpoint_id=endpoint_id, operator_id=actor.operator_id, merchant_id=endpoint.merchant_id)
 
 

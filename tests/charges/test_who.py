@@ -1,4 +1,4 @@
-"""Whoever captures, gives up or gives back stands in the log's chain: not only in a message that is forgotten once it was read."""
+"""Whoever captures, gives up or gives back is in the log, not only in a message that is forgotten once it was read."""
 
 from __future__ import annotations
 
