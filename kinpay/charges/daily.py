@@ -13,6 +13,7 @@ from typing import Final
 
 from kinpay.charges.books import move_charge, write_debit
 from kinpay.charges.charge import ChargeEvent
+from kinpay.charges.next_agreement import next_agreements
 from kinpay.charges.request import Charge
 from kinpay.charges.store import CHARGE_COLUMNS, charge_of
 from kinpay.charges.submit import send_debit
@@ -95,7 +96,7 @@ async def freeze_due(conn: Connection, circle_id: str, *, ending_id: str | None 
 def pack(charges: Iterable[Charge], cap_minor: int | None) -> Iterator[list[Charge]]:
     """Cuts a day into debits none of which is above the provider's cap; the charges stay in their order. Pure.
 
-    No single charge is above it: that was decided before anything was handed over.
+    No single charge is above it: that was decided before anything was handed over, and `next_agreements` chooses so, too.
     """
     part: list[Charge] = []
     for charge in charges:
@@ -158,36 +159,22 @@ OWED = Sql(f"""
     WHERE circle_id = :circle_id AND payer_id = :payer_id AND due_on = :day AND state = 'arrears' AND retry_at <= :now
     ORDER BY decided_at, id FOR UPDATE
 """)
-# What funds the mandate now, the agreement that was tried last at the end.
-NEXT_AGREEMENTS = Sql("""
-    SELECT DISTINCT ON (m.id) m.id AS mandate_id, a.id AS agreement_id, a.per_debit_minor
-    FROM unnest(:mandates::uuid[], :last::uuid[]) AS m (id, last_id)
-    CROSS JOIN LATERAL (SELECT agreement_ids FROM settlement_rule s WHERE s.mandate_id = m.id
-                        ORDER BY version DESC LIMIT 1) r
-    CROSS JOIN LATERAL unnest(r.agreement_ids) WITH ORDINALITY AS f (id, place)
-    JOIN agreement a ON a.id = f.id AND a.state = 'active'
-    ORDER BY m.id, f.id = m.last_id, f.place
-""")
 PUT_OFF = Sql("UPDATE charge SET retry_at = :now::timestamptz + interval '1 day' WHERE id = ANY(:ids) AND state = 'arrears'")
 
 
 async def _freeze_owed(conn: Connection, circle_id: str, *, payer_id: str, day: date) -> list[str]:
-    """ARREARS → SUBMITTED, on the next of the payer's agreements; what has none is put off by a day."""
+    """ARREARS → SUBMITTED, each on the next of the agreements that can carry it; what has none is put off by a day."""
     circle = await lock_circle(conn, circle_id)
     now = await database_now(conn)
     owed = [charge_of(row) for row in await OWED.rows(conn, circle_id=circle_id, payer_id=payer_id, day=day, now=now)]
-    last = {charge.mandate_id: charge.agreement_id for charge in owed}
-    rows = await NEXT_AGREEMENTS.rows(conn, mandates=list(last), last=list(last.values()))
-    following = {row["mandate_id"]: row for row in rows}
-    await PUT_OFF.run(conn, ids=[charge.id for charge in owed if charge.mandate_id not in following], now=now)
-    ready = [charge for charge in owed if charge.mandate_id in following]
-    for charge in ready:
-        charge.agreement_id = following[charge.mandate_id]["agreement_id"]
+    following = await next_agreements(conn, circle_id, [charge.id for charge in owed])
+    await PUT_OFF.run(conn, ids=[charge.id for charge in owed if charge.id not in following], now=now)
     made: list[str] = []
-    ready.sort(key=lambda charge: charge.agreement_id or "")
-    for agreement_id, charges in groupby(ready, key=lambda charge: charge.agreement_id):
-        cap = next(row["per_debit_minor"] for row in rows if row["agreement_id"] == agreement_id)
-        for part in pack(charges, cap):
+    ready = sorted((charge for charge in owed if charge.id in following), key=lambda charge: following[charge.id].agreement_id)
+    for following_one, charges in groupby(ready, key=lambda charge: following[charge.id]):
+        for part in pack(charges, following_one.per_debit_minor):
+            for charge in part:
+                charge.agreement_id = following_one.agreement_id
             events = [await move_charge(conn, charge, ChargeEvent.RETRY, now=now) for charge in part]
             debit_id, sent = await write_debit(conn, part, kind="arrears", day=day, now=now)
             await record(conn, circle.id, *events, sent, now=now)

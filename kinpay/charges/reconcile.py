@@ -11,6 +11,7 @@ from typing import Final
 
 from kinpay.charges.books import lock_charge, move_charge, read_debit, write_debit
 from kinpay.charges.charge import ChargeEvent, ChargeState
+from kinpay.charges.next_agreement import next_agreements
 from kinpay.charges.refund import send_refund
 from kinpay.charges.submit import book_debit, debit_request, drive, mark_unknown
 from kinpay.charges.void import stop_debit
@@ -107,20 +108,6 @@ async def retry_arrears(db: Database, adapters: Adapters) -> int:
     return len(due)
 
 
-# The agreements of the mandate's funding in turn: the one after the agreement that was tried last.
-NEXT_AGREEMENT = Sql("""
-    WITH funding AS (
-        SELECT u.id, u.place FROM settlement_rule s, unnest(s.agreement_ids) WITH ORDINALITY AS u (id, place)
-        WHERE s.mandate_id = :mandate_id
-          AND s.version = (SELECT max(version) FROM settlement_rule WHERE mandate_id = :mandate_id)
-    ), usable AS (
-        SELECT f.* FROM funding f JOIN agreement a ON a.id = f.id WHERE a.state = 'active'
-    )
-    SELECT id FROM usable
-    ORDER BY place <= coalesce((SELECT place FROM funding WHERE id = :last_id), 0), place LIMIT 1
-""")
-
-
 async def retry_owed(db: Database, adapters: Adapters, charge_id: str) -> None:
     """One new debit for a charge in arrears, committed and sent. No-op if it is not owed any more."""
     async with db.transaction() as conn:
@@ -138,11 +125,11 @@ async def commit_retry(conn: Connection, charge_id: str, *, actor_id: str | None
     now = await database_now(conn)
     if charge.state is not ChargeState.ARREARS:
         return None
-    agreement_id = await NEXT_AGREEMENT.value(conn, mandate_id=charge.mandate_id, last_id=charge.agreement_id)
-    if agreement_id is None:
+    following = (await next_agreements(conn, circle.id, [charge_id])).get(charge_id)
+    if following is None:
         await PUT_OFF.run(conn, charge_id=charge_id)
         return None
-    charge.agreement_id = agreement_id
+    charge.agreement_id = following.agreement_id
     moved = await move_charge(conn, charge, ChargeEvent.RETRY, now=now, actor_id=actor_id)
     debit_id, sent = await write_debit(conn, [charge], kind="arrears", now=now)
     await record(conn, circle.id, moved, sent, now=now)

@@ -281,9 +281,14 @@ def _likely(name: str) -> str:
     return f" Is it {near[0]}?" if near else ""
 
 
+_OF_CLIENTS: Final = frozenset({f"{PREFIX}URL", f"{PREFIX}OPERATOR", f"{PREFIX}CODES"})
+"""What the demo has exported for a client of it (docs/getting-started.md), in the same shell as its commands."""
+
+
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """A sentence for each `KINPAY_*` of the environment that is no setting but looks like a misspelt one."""
-    strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in _NAMES | {CONFIG})
+    known = _NAMES | _OF_CLIENTS | {CONFIG}
+    strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     return [f"{name} is no setting.{_likely(name)}" for name in strange]
 
 

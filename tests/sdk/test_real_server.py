@@ -3,62 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from kinpay.cli.demo.cast import Device, Player, merchant
-from kinpay_client import Person, Problem, SyncPerson, SyncTerminal, Terminal, Unreachable, new_key
+from kinpay_client import Merchant, Person, Problem, SyncMerchant, SyncPerson, SyncTerminal, Terminal, Unreachable, new_key
 from kinpay_client.drive import AsyncClosing, SyncClosing
 from tests.sdk.losing import LosingWire
-from tests.stories.asking import bound_by_app, limit, terms
-from tests.stories.conftest import ZONE, House
-
-
-@dataclass
-class Shop:
-    """A till, a spender with a payer, and the way to the server."""
-
-    house: House
-    till: Device
-    payer: Player
-    spender: Player
-    circle_id: str
-
-
-@pytest_asyncio.fixture(scope="module")
-async def shop(house: House) -> Shop:
-    """Bound from the app, at a canteen."""
-    owner = await Player.sign_in(house.world, "owner")
-    canteen, site = await merchant(owner, name="Canteen", mcc="5814", site="School")
-    till = await Device.install(owner, merchant_id=canteen, site_id=site, name="Till 1")
-    payer = await house.join("lin.mei", name="Lin Mei", balance_minor=100_000)
-    spender = await house.join("xiaoyu", name="Xiaoyu", born="2000-09-01")
-    wanted = terms(limit("amount", "per_payment", 5_000))
-    bound = await bound_by_app(spender, payer, limits=wanted, circle={"name": "Lin", "time_zone": ZONE})
-    return Shop(house, till, payer, spender, bound["circle_id"])
-
-
-class Asking:
-    """A client of either kind behind one face: whatever it is asked is awaited, the waiting one in a thread of its own."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        async def call(*args: Any, **how: Any) -> Any:
-            if inspect.iscoroutinefunction(method):
-                return await method(*args, **how)
-            return await asyncio.to_thread(method, *args, **how)
-
-        return call
+from tests.sdk.shop import Asking, Shop, surface
 
 
 @asynccontextmanager
@@ -71,11 +24,6 @@ async def clients(shop: Shop, kind: str, url: str) -> AsyncIterator[tuple[Asking
     else:
         with SyncTerminal.from_json(kept) as waiting, SyncPerson(url, token) as somebody:
             yield Asking(waiting), Asking(somebody)
-
-
-@pytest.fixture(params=["async", "sync"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 async def debited(shop: Shop, amount_minor: int) -> int:
@@ -168,14 +116,9 @@ async def test_many_charges_at_once_share_one_session(shop: Shop, kind: str) -> 
         assert wire.asked.count("POST /v1/terminals/sessions HTTP/1.1") == 1
 
 
-def surface(kind: type) -> dict[str, str]:
-    """The public methods with what they take; how one awaits is the one difference there may be."""
-    names = [name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))]
-    shapes = {name: str(inspect.signature(getattr(kind, name))) for name in names}
-    return {name: shape.replace("AsyncClient", "Client") for name, shape in shapes.items()}
-
-
-@pytest.mark.parametrize(("one", "other"), [(Terminal, SyncTerminal), (Person, SyncPerson), (AsyncClosing, SyncClosing)])
+@pytest.mark.parametrize(
+    ("one", "other"), [(Terminal, SyncTerminal), (Person, SyncPerson), (Merchant, SyncMerchant), (AsyncClosing, SyncClosing)]
+)
 def test_both_clients_have_one_surface(one: type, other: type) -> None:
     assert surface(one) == surface(other)
     assert surface(one)

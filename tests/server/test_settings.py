@@ -72,6 +72,7 @@ def test_a_misspelt_name_in_the_file_is_an_error_with_a_guess(tmp_path: Path) ->
     with pytest.raises(SettingsWrong, match="Is it KINPAY_PORT"):
         read_settings({"KINPAY_CONFIG": str(file)})
     assert unknown_names({"KINPAY_PROT": "9000"}) == ["KINPAY_PROT is no setting. Is it KINPAY_PORT?"]
+    assert unknown_names({"KINPAY_CODES": "what the demo exports"}) == []
 
 
 def test_what_is_shown_hides_what_is_secret() -> None:

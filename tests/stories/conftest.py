@@ -102,7 +102,10 @@ class House:
 async def house(
     request: pytest.FixtureRequest, cluster: kinpay_postgres.Cluster, administrator: Any, template: str, story_bank: Running
 ) -> AsyncIterator[House]:
-    """The story's house, whose day begins at the module's `BEGINS` (the circle's wall clock) or, without one, now."""
+    """The story's house, whose day begins at the module's `BEGINS` (the circle's wall clock) or, without one, now.
+
+    The module's `SETTINGS`, if it has some, are the server's besides.
+    """
     name = f"story_{next(_numbers)}"
     await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     folder = Path(tempfile.mkdtemp(prefix="kinpay-story-", dir="/tmp"))
@@ -110,7 +113,8 @@ async def house(
     secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     secret.chmod(0o600)
     url = cluster.url(name)
-    environment = server_environment(folder, more={"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12"})
+    more = {"KINPAY_DATABASE_URL": url, "KINPAY_MAX_CONNECTIONS": "12", **getattr(request.module, "SETTINGS", {})}
+    environment = server_environment(folder, more=more)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.push_async_callback(administrator.execute, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
