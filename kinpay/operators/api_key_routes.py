@@ -15,7 +15,7 @@ from kinpay.operators.api_key import ApiKey, NewApiKey, api_keys_of, make_api_ke
 from kinpay.operators.operator import merchant_name
 from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Scope, staff_of
-from kinpay.primitives.fields import Closed, Id, Moment, Name
+from kinpay.primitives.fields import Closed, Id, Moment, Name, refuse_key
 from kinpay.primitives.server_keys import ServerKeys
 
 ScopeIn = Annotated[Scope, Field(strict=False)]
@@ -70,8 +70,9 @@ def router(db: Database, *, keys: ServerKeys) -> APIRouter:
 
     @routes.post("/api-keys", status_code=201)
     async def post_api_key(request: Request, body: ApiKeyIn) -> ApiKeyMade:
-        """Makes a key for a back office; its token is in this answer and nowhere else."""
+        """Makes a key for a back office; its token is in this answer and nowhere else, so no `Idempotency-Key` is taken."""
         owner = staff_of(request.state, "owner")
+        refuse_key(request.headers.get("idempotency-key"))
         wanted = NewApiKey(
             name=body.name, scopes=frozenset(body.scopes), merchant_id=body.merchant_id, expires_at=body.expires_at
         )

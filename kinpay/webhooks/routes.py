@@ -15,7 +15,7 @@ from kinpay.operators.operator import merchant_name
 from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Actor, Scope, staff_or_key_of
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Id
+from kinpay.primitives.fields import Id, refuse_key
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.webhooks import bodies, log, manage
 from kinpay.webhooks.address import read_url
@@ -62,8 +62,9 @@ async def _judge(outbound: Outbound, url: str) -> None:
 def _endpoint_routes(routes: APIRouter, db: Database, *, keys: ServerKeys, outbound: Outbound) -> None:
     @routes.post("/webhook-endpoints", status_code=201)
     async def post_endpoint(request: Request, body: bodies.EndpointIn) -> bodies.EndpointMade:
-        """Makes an endpoint; its secret is in this answer and nowhere else."""
+        """Makes an endpoint; its secret is in this answer and nowhere else, so no `Idempotency-Key` is taken."""
         actor = _asker(request)
+        refuse_key(request.headers.get("idempotency-key"))
         await _judge(outbound, body.url)
         wanted = manage.NewEndpoint(merchant_id=body.merchant_id, url=body.url, types=body.types, description=body.description)
 
@@ -130,9 +131,10 @@ def _secret_routes(routes: APIRouter, db: Database, *, keys: ServerKeys) -> None
     async def post_rotate(endpoint_id: Id, request: Request, body: bodies.Rotate) -> bodies.Rotated:
         """Makes a new secret; for a while messages are signed with the one before, too.
 
-        Takes two people where the operator asks for them.
+        Takes two people where the operator asks for them. No `Idempotency-Key` is taken.
         """
         actor = _asker(request)
+        refuse_key(request.headers.get("idempotency-key"))
         overlap = timedelta(seconds=body.overlap_s)
 
         async def judged(conn: Connection) -> Act:
