@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
 
 from kinpay.charges.batch import Batcher
 from kinpay.charges.reconcile import commit_retry
 from kinpay.charges.refund import refund_charge
+from kinpay.charges.routes import router
 from kinpay.charges.submit import capture_charge
 from kinpay.charges.void import ask_void
 from kinpay.database.pool import Database
 from kinpay.mandates.change_terms import change_funding
+from kinpay.primitives.actor import Actor, ActorKind, Scope
 from kinpay.primitives.ids import new_id
+from kinpay.primitives.server_keys import ServerKeys
 from tests.charges.household import found, limit, proof_of, shop_of, terms
 from tests.charges.scripted import ScriptedBank
 from tests.notifications.till import Till
@@ -85,4 +92,39 @@ async def test_a_payer_who_has_it_tried_again_is_named(db: Database) -> None:
     async with db.transaction() as conn:
         assert await commit_retry(conn, owed.id, actor_id=home.payer_id) is not None
     assert dict(await _named(db, owed.id))["charge.retried"] == home.payer_id
+    await batcher.close()
+
+
+class _As:
+    """Whoever asks is `actor`."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.actor: Actor | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope.setdefault("state", {})["actor"] = self.actor
+        await self._app(scope, receive, send)
+
+
+async def test_nobody_of_the_staff_reads_a_familys_charge_without_a_trace(db: Database, keys: ServerKeys) -> None:
+    batcher, bank = Batcher(db), ScriptedBank(steps=deque())
+    till = Till(db, batcher, await shop_of(db))
+    (home,) = await found(db, till.shop, terms(limit(5_000)))
+    bought = await home.buy(batcher, 100)
+    app = FastAPI()
+    app.include_router(router(db, keys=keys, adapters=bank))
+    asking = _As(app)
+    operator_id, staff = till.shop.operator_id, new_id()
+    key = Actor(ActorKind.API_KEY, new_id(), operator_id, scopes=frozenset(Scope), merchant_id=till.shop.merchant_id)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(asking), base_url="http://kinpay.test") as http:
+        for actor, reads in (
+            (Actor(ActorKind.PERSON, home.payer_id, operator_id, frozenset({"owner"})), []),
+            (Actor(ActorKind.TERMINAL, till.shop.terminal_id, operator_id), []),
+            (key, []),
+            (Actor(ActorKind.PERSON, staff, operator_id, frozenset({"support"})), [staff]),
+        ):
+            asking.actor = actor
+            assert (await http.get(f"/v1/charges/{bought.id}")).status_code == 200
+            assert [who for kind, who in await _named(db, bought.id) if kind == "staff.read"] == reads, actor.kind
     await batcher.close()
