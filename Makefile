@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench kill restore fuzz simulate lock schema documents clean install
+.PHONY: demo test check bench kill restore fuzz simulate lock schema documents examples clean install
 
 demo: install            ## a circle's story, from the first scan to the month's total; ONCE=1 ends by itself
 	@$(BIN)/kinpay demo $(if $(ONCE),--once)
@@ -31,6 +31,9 @@ fuzz: install            ## requests made from the OpenAPI document, by everybod
 
 documents: install       ## writes the generated pages of docs/ anew
 	@$(BIN)/python -m kinpay.cli.documents
+
+examples: install        ## records what the OpenAPI document shows anew, from the application itself (a minute)
+	@$(BIN)/python -m tests.api.examples
 
 LOCK := $(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-options --no-header --strip-extras --allow-unsafe --all-build-deps
 

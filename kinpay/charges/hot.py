@@ -326,10 +326,16 @@ def described() -> tuple[dict[str, Any], dict[str, Any]]:
     content = {"application/json": {"schema": answer}}
     operation = {
         "tags": ["charges"],
-        "operationId": "post_charge",
         "summary": "Decide a charge; debit at once if asked to.",
         "parameters": [
-            {"name": "Idempotency-Key", "in": "header", "required": True, "schema": {"type": "string", "maxLength": 255}}
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": True,
+                "description": "The same key and body get the same answer, for ever.",
+                "schema": {"type": "string", "maxLength": 255},
+                "example": "order-2026-03-02-0017",
+            }
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [terminal, spender]}}}},
         "responses": {

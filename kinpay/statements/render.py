@@ -34,6 +34,7 @@ TEXTS: Final = MappingProxyType(
             "late": "Of closed months",
             "debited": "debited after all",
             "refund_failed": "refund refused",
+            "dropped": "not debited after all",
             "closed": "Final since {at}.",
         },
         "zh": {
@@ -58,6 +59,7 @@ TEXTS: Final = MappingProxyType(
             "late": "涉及已结账月份",
             "debited": "补扣款",
             "refund_failed": "退款未成功",
+            "dropped": "最终未扣款",
             "closed": "{at} 已结账，不再变动。",
         },
     }
@@ -89,7 +91,8 @@ def _part(part: Part, locale: str) -> Iterator[str]:
     yield _row(currency, [words[name] for name in ("count", "gross", "refunded", "net")])
     yield _line(part.total, currency, name=words["total"])
     for group in _GROUPS:
-        lines: Sequence[Line] = getattr(part, group)
+        # Who and what had money in the month before alone has a line for the comparison's sake, which is not shown here.
+        lines: Sequence[Line] = [line for line in getattr(part, group) if line.count or line.gross_minor or line.refunded_minor]
         if lines:
             yield words[group]
         for line in lines:

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from kinpay.primitives.clock import Span, start_of_day
+from kinpay.primitives.clock import Span, local_date, start_of_day
 from kinpay.primitives.errors import Invalid
 
 _MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
@@ -61,6 +61,21 @@ def first_instant(day: date, eras: Sequence[Era]) -> datetime:
     raise ValueError("no era")
 
 
+def time_zone_at(moment: datetime, eras: Sequence[Era]) -> str:
+    """The zone that the circle's wall clock followed just before `moment`; before the first era, that era's."""
+    return next((era.time_zone for era in reversed(eras) if era.since < moment), eras[0].time_zone)
+
+
+def month_around(moment: datetime, eras: Sequence[Era]) -> date:
+    """The first day of the month that holds `moment` on the circle's wall, whatever zones it has followed."""
+    month = local_date(moment, time_zone_at(moment, eras)).replace(day=1)
+    while first_instant(month, eras) > moment:
+        month = preceding(month)
+    while first_instant(following(month), eras) <= moment:
+        month = following(month)
+    return month
+
+
 def day_starts(month: date, eras: Sequence[Era]) -> list[datetime]:
     """The first instant of every day of the month, and last that of the next month."""
     days = (following(month) - month).days
@@ -96,11 +111,19 @@ class LateKind(StrEnum):
     """Money was given back, or is on its way."""
     REFUND_FAILED = "refund_failed"
     """The provider refused to give back what had been told as refunded."""
+    DROPPED = "dropped"
+    """What had been told as pending was declined or given up: nobody was debited, and no figure changes."""
+
+
+_BACK: Final = {LateKind.DEBITED: 0, LateKind.REFUNDED: 1, LateKind.REFUND_FAILED: -1, LateKind.DROPPED: 0}
+"""What a late event adds to what was refunded: its amount so many times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Late:
-    """Something that happened in this month to a charge of a closed one. `amount_minor` is what moved, without a sign."""
+    """Something that happened in this month to a charge of a closed one. `amount_minor` is what moved, without a sign, or would
+    have.
+    """
 
     kind: LateKind
     charge_id: str
@@ -118,7 +141,6 @@ class Late:
     def paid(self) -> Paid:
         """The same as a row that adds up with the others."""
         debited = self.kind is LateKind.DEBITED
-        sign = {LateKind.DEBITED: 0, LateKind.REFUNDED: 1, LateKind.REFUND_FAILED: -1}[self.kind]
         return Paid(
             currency=self.currency,
             day=self.day,
@@ -129,7 +151,7 @@ class Late:
             charges=int(debited and self.first),
             debits=int(debited),
             gross_minor=self.amount_minor if debited else 0,
-            refunded_minor=sign * self.amount_minor,
+            refunded_minor=_BACK[self.kind] * self.amount_minor,
         )
 
 
@@ -164,6 +186,11 @@ class Rows:
     paid: tuple[Paid, ...] = ()
     unpaid: tuple[Wanted, ...] = ()
     late: tuple[Late, ...] = ()
+
+    @property
+    def moved(self) -> list[Paid]:
+        """Everything that moved money, what came late as well."""
+        return [*self.paid, *(late.paid() for late in self.late if late.kind is not LateKind.DROPPED)]
 
     def __add__(self, other: Rows) -> Rows:
         return Rows(self.paid + other.paid, self.unpaid + other.unpaid, self.late + other.late)
@@ -201,7 +228,7 @@ class Unpaid:
 class Line:
     """One row of a grouping. `key`: a person's or merchant's id, a category code or a date.
 
-    `count`: how many charges; for payers, how many debits.
+    `count`: how many charges; for payers, how many parts of debits (a day's debit has one for each of its charges).
     """
 
     key: str
@@ -252,11 +279,14 @@ class Statement:
 
 
 def parts_of(rows: Rows, before: Rows, *, names: Mapping[str, str]) -> tuple[Part, ...]:
-    """One part a currency, in the order of their codes; `names` of people and merchants by id; `before`: the month before's."""
-    paid = [*rows.paid, *(late.paid() for late in rows.late)]
-    earlier = [*before.paid, *(late.paid() for late in before.late)]
+    """One part a currency, in the order of their codes; `names` of people and merchants by id; `before`: the month before's.
+
+    Whoever and whatever had money in the month before has a line, too, so that both columns add up.
+    """
+    paid, earlier = rows.moved, before.moved
+    every = {row.currency for row in [*paid, *earlier]} | {row.currency for row in rows.unpaid}
     parts = []
-    for currency in sorted({row.currency for row in paid} | {row.currency for row in rows.unpaid}):
+    for currency in sorted(every | {row.currency for row in rows.late}):
         mine = [row for row in paid if row.currency == currency]
         theirs = [row for row in earlier if row.currency == currency]
         parts.append(
@@ -296,7 +326,8 @@ def _group(
 ) -> tuple[Line, ...]:
     """Lines, the largest net first (or in order of their keys)."""
     grouped, earlier = _grouped(rows, key_of), _grouped(before, key_of)
-    lines = [_line(key, members, names, earlier.get(key, ()), of_debits=of_debits) for key, members in grouped.items()]
+    keys = dict.fromkeys([*grouped, *earlier])
+    lines = [_line(key, grouped.get(key, ()), names, earlier.get(key, ()), of_debits=of_debits) for key in keys]
     return tuple(sorted(lines, key=lambda line: line.key if by_key else (-line.net_minor, line.name, line.key)))
 
 

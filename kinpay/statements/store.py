@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from kinpay.database.sql import Connection, Sql
@@ -11,7 +11,7 @@ from kinpay.people.store import member_roles
 from kinpay.primitives.clock import Span
 from kinpay.primitives.errors import NotFound
 from kinpay.statements.kept import read_late, read_paid, read_unpaid
-from kinpay.statements.statement import Era, Rows, Statement, day_starts, following, parts_of, preceding, read_month
+from kinpay.statements.statement import Era, Paid, Rows, Statement, day_starts, following, parts_of, preceding, read_month
 from kinpay.statements.sums import Day, late_between, sum_days
 
 _LOOKING_ROLES = frozenset({"payer", "approver", "viewer"})
@@ -52,15 +52,16 @@ async def statement_of(conn: Connection, circle_id: str, *, month: str, spender_
     eras = await eras_of(conn, circle_id, time_zone=circle["time_zone"])
     now = await month_rows(conn, circle_id, first, eras=eras)
     before = await month_rows(conn, circle_id, preceding(first), eras=eras)
-    rows = now.rows.of_spender(spender_id)
+    rows, earlier = now.rows.of_spender(spender_id), before.rows.of_spender(spender_id)
+    names = {**await _names(conn, [*rows.moved, *earlier.moved]), **now.names}
     return Statement(
         circle_id=circle_id,
-        circle_name=circle["name"],
+        circle_name=names.get(circle_id, circle["name"]),
         month=month,
-        time_zone=circle["time_zone"],
+        time_zone=now.time_zone or circle["time_zone"],
         span=now.span,
         spender_id=spender_id,
-        parts=parts_of(rows, before.rows.of_spender(spender_id), names=await _names(conn, rows)),
+        parts=parts_of(rows, earlier, names=names),
         closed_at=now.closed_at,
         hash=now.hash,
     )
@@ -74,16 +75,25 @@ async def eras_of(conn: Connection, circle_id: str, *, time_zone: str) -> list[E
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month's rows; `closed_at` and `hash` if they are final."""
+    """A month's rows; `closed_at` and `hash` if they are final.
+
+    A closed one keeps what is shown beside its figures, too: names by id, the wall's zone, and the states of charges that had
+    neither succeeded nor been refused.
+    """
 
     span: Span
     rows: Rows
     closed_at: datetime | None = None
     hash: str | None = None
+    time_zone: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 CLOSED = Sql("""
-    SELECT starts, ends, closed_at, paid, unpaid, late, hash FROM statement_month
+    SELECT starts, ends, closed_at, paid, unpaid, late, hash, time_zone, coalesce(names, '{}') AS names,
+           coalesce(states, '{}') AS states
+    FROM statement_month
     WHERE circle_id = :circle_id AND month = :month
 """)
 
@@ -93,7 +103,15 @@ async def month_rows(conn: Connection, circle_id: str, first: date, *, eras: Seq
     row = await CLOSED.row(conn, circle_id=circle_id, month=first)
     if row is not None:
         rows = Rows(read_paid(row["paid"]), read_unpaid(row["unpaid"]), read_late(row["late"]))
-        return Month(Span(row["starts"], row["ends"]), rows, row["closed_at"], row["hash"].hex())
+        return Month(
+            span=Span(row["starts"], row["ends"]),
+            rows=rows,
+            closed_at=row["closed_at"],
+            hash=row["hash"].hex(),
+            time_zone=row["time_zone"],
+            names=row["names"],
+            states=row["states"],
+        )
     days = days_of(first, eras)
     rows = await _open_rows(conn, circle_id, days)
     return Month(Span(days[0].starts, days[-1].ends), rows)
@@ -129,7 +147,6 @@ NAMES = Sql("""
 """)
 
 
-async def _names(conn: Connection, rows: Rows) -> dict[str, str]:
-    told = [*rows.paid, *(late.paid() for late in rows.late)]
+async def _names(conn: Connection, told: Sequence[Paid]) -> dict[str, str]:
     ids = {ident for row in told for ident in (row.spender_id, row.payer_id, row.merchant_id)}
     return {row["id"]: row["name"] for row in await NAMES.rows(conn, ids=sorted(ids))} if ids else {}

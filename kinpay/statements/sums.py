@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from typing import NamedTuple
+from datetime import date, datetime, timedelta
+from typing import Final, NamedTuple
 
 from kinpay.database.sql import Connection, Sql
 from kinpay.statements.statement import Late, LateKind, Paid, Rows, Wanted, What
@@ -69,6 +69,8 @@ async def sum_days(conn: Connection, circle_id: str, days: Sequence[Day]) -> Row
     return Rows(tuple(Paid(**row) for row in paid), tuple(Wanted(**{**row, "what": What(row["what"])}) for row in unpaid))
 
 
+LOOKED_BACK: Final = timedelta(days=62)
+"""How much earlier than the month what was still pending may have been decided; holds last a month at most."""
 # A month that is closed says nothing more: what happens to its charges after that is told in the month in which it happens.
 # A refund that is refused in the end was told as refunded before, there or here: so it is told once more, the other way.
 LATE = Sql("""
@@ -84,6 +86,12 @@ LATE = Sql("""
         SELECT 'refund_failed', d.id, r.charge_id, d.payer_id, r.amount_minor, r.finished_at
         FROM refund r JOIN debit d ON d.id = r.debit_id
         WHERE r.circle_id = :circle_id AND r.state = 'failed' AND r.finished_at >= :starts AND r.finished_at < :ends
+        UNION ALL
+        SELECT 'dropped', NULL, c.id, c.payer_id, coalesce(c.captured_minor, c.amount_minor), c.finished_at
+        FROM charge c
+        WHERE c.circle_id = :circle_id AND c.decided_at >= :starts::timestamptz - :looked_back::interval
+          AND c.decided_at < :starts AND c.state IN ('declined', 'voided')
+          AND c.finished_at >= :starts AND c.finished_at < :ends
     )
     SELECT h.kind, h.charge_id, to_char(m.month, 'YYYY-MM') AS month, h.at, c.currency, h.amount_minor, c.spender_id,
            h.payer_id, c.merchant_id, c.mcc,
@@ -91,7 +99,7 @@ LATE = Sql("""
                SELECT 1 FROM charge_debit other JOIN debit o ON o.id = other.debit_id
                WHERE other.charge_id = c.id AND o.state = 'succeeded' AND (o.created_at, o.id) < (d.created_at, d.id)) AS first
     FROM happened h
-    JOIN debit d ON d.id = h.debit_id
+    LEFT JOIN debit d ON d.id = h.debit_id
     JOIN charge c ON c.id = h.charge_id AND c.circle_id = :circle_id
     JOIN statement_month m ON m.circle_id = :circle_id AND c.decided_at >= m.starts AND c.decided_at < m.ends
     WHERE h.at > m.closed_at
@@ -101,7 +109,7 @@ LATE = Sql("""
 
 async def late_between(conn: Connection, circle_id: str, days: Sequence[Day]) -> list[Late]:
     """What happened on those days, which follow each other, to charges of months that were closed before."""
-    rows = await LATE.rows(conn, circle_id=circle_id, starts=days[0].starts, ends=days[-1].ends)
+    rows = await LATE.rows(conn, circle_id=circle_id, starts=days[0].starts, ends=days[-1].ends, looked_back=LOOKED_BACK)
     found = []
     for row in rows:
         values = {**row}

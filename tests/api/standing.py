@@ -10,7 +10,7 @@ import base64
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from kinpay.server.serve import Background
 from kinpay.server.settings import read_settings
 from tests.api.asking import URL
 from tests.api.town import Town, build, same_world, stop_quietly
+
+Listen = Callable[[httpx.AsyncClient], None]
 
 
 @contextmanager
@@ -42,8 +44,8 @@ def standing_bank() -> Iterator[Running]:
 
 
 @asynccontextmanager
-async def standing_town(url: str, bank: Running) -> AsyncIterator[Town]:
-    """A town in the migrated, empty database at `url`."""
+async def standing_town(url: str, bank: Running, *, listen: Listen | None = None) -> AsyncIterator[Town]:
+    """A town in the migrated, empty database at `url`; `listen` is given the client by which everything is asked."""
     folder = Path(tempfile.mkdtemp(prefix="kinpay-town-", dir="/tmp"))
     secret = folder / "secret"
     secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
@@ -58,13 +60,15 @@ async def standing_town(url: str, bank: Running) -> AsyncIterator[Town]:
             await stack.enter_async_context(open_world(environment, url=URL, bank_url=bank.url, codes=codes_file(folder)))
             for _ in range(2)
         ]
-        yield await _built(stack, house, worlds)
+        yield await _built(stack, house, worlds, listen=listen)
 
 
-async def _built(stack: AsyncExitStack, house: House, worlds: list[World]) -> Town:
+async def _built(stack: AsyncExitStack, house: House, worlds: list[World], *, listen: Listen | None) -> Town:
     """Builds with the worker running, and stops it: from then on only requests change anything."""
     transport = httpx.ASGITransport(app=application(house))
     http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url=URL, timeout=30))
+    if listen is not None:
+        listen(http)
     background = Background(house, work=True)
     working = asyncio.create_task(background.run())
     try:

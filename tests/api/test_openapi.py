@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from pydantic import BaseModel, create_model
 from kinpay.charges.answer import ChargeAnswer, ReasonAnswer, RefusalAnswer
 from kinpay.charges.hot import SpenderCharge, TerminalCharge, described
 from kinpay.charges.routes import ChargeTold, ReasonTold, RefusalTold
+from kinpay.server.operations import NAMES, ROOMS
 from tests.api.asking import URL
 from tests.api.matrix import EVERYBODY, KEYS, PERSONS, ROWS, TERMINALS
 from tests.api.schema import faults, fits, operations
@@ -25,6 +28,7 @@ from tests.api.town import Town
 
 _OPERATION, _SCHEMAS = described()
 HOT: dict[str, Any] = {"components": {"schemas": _SCHEMAS}}
+NAMED = Path(__file__).parent / "operation_ids.txt"
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """Under load a value takes longer to make, which says nothing about us."""
 BODIES: Mapping[str, type[msgspec.Struct]] = {"TerminalCharge": TerminalCharge, "SpenderCharge": SpenderCharge}
@@ -79,7 +83,7 @@ def _write_a_word_wrong(document: dict[str, Any]) -> None:
     ("plant", "complaint"),
     [
         (_lose_a_schema, "#/components/schemas/CircleIn points nowhere"),
-        (_name_two_alike, "operationId get_circles_v1_circles_get is there 2 times"),
+        (_name_two_alike, "operationId listCircles is there 2 times"),
         (_forget_who_may_ask, "GET /v1/me: nothing about who may ask"),
         (_forget_problems, "GET /v1/me: its problems are not described"),
         (_open_a_body, "PUT /v1/mandates/{mandate_id}/terms: ProofGiven is open to unknown fields"),
@@ -94,6 +98,48 @@ async def test_what_is_broken_is_named(
     planted = copy.deepcopy(document)
     plant(planted)
     assert complaint in faults(planted)
+
+
+# ------------------------------------------------------------------------------------------------ what clients are made of
+
+
+def names_of(document: Mapping[str, Any]) -> list[str]:
+    """`operationId METHOD /path` of every operation, in the order of the names."""
+    return sorted(f"{operation['operationId']} {name}" for name, _, _, operation in operations(document))
+
+
+async def test_names_are_for_ever(document: dict[str, Any]) -> None:
+    """Clients are generated from them: another name, path or method breaks those. New operations get a line in the list."""
+    assert names_of(document) == NAMED.read_text(encoding="utf-8").splitlines()
+    planted = copy.deepcopy(document)
+    planted["paths"]["/v1/circles"]["get"]["operationId"] = "listFamilies"
+    assert set(NAMED.read_text(encoding="utf-8").splitlines()) - set(names_of(planted)) == {"listCircles GET /v1/circles"}
+
+
+async def test_names_read_alike(document: dict[str, Any]) -> None:
+    """A verb and a noun; what has a cursor or a limit is a list."""
+    for name, _, _, operation in operations(document):
+        called = operation["operationId"]
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", called), f"{name} is called {called}"
+        asked = {one["name"] for one in operation.get("parameters", [])}
+        assert called.startswith("list") or not asked & {"after", "limit"}, f"{name} is a list"
+
+
+async def test_every_operation_is_in_one_room(document: dict[str, Any]) -> None:
+    """One tag each, each tag with one line about it, in the order of the table; and nothing is called that there is not."""
+    tags = {name: tuple(operation["tags"]) for name, _, _, operation in operations(document)}
+    assert tags == {name: (tag,) for name, (tag, _) in NAMES.items()}
+    told = {one["name"]: one["description"] for one in document["tags"]}
+    assert list(told) == list(ROOMS)
+    assert [line for line in told.values() if "\n" in line or not line.endswith(".")] == []
+
+
+async def test_it_says_what_it_is(document: dict[str, Any]) -> None:
+    """A licence, and a server: the one that it comes from."""
+    assert document["info"]["license"] == {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+    assert document["info"]["summary"]
+    assert document["info"]["description"]
+    assert [server["url"] for server in document["servers"]] == ["/"]
 
 
 # --------------------------------------------------------------------------------------- is it true about who may ask?

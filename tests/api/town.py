@@ -24,6 +24,7 @@ from kinpay.database.pool import Database, database_now
 from kinpay.operators.act import Act, ActKind
 from kinpay.operators.staff import StaffRole, add_staff
 from kinpay.primitives.actor import Scope
+from kinpay.primitives.clock import local_date
 from kinpay.primitives.ids import is_id, new_id
 from kinpay.server.house import House
 from tests.api.asking import URL, Anonymous, AsPerson, AsTerminal, Principal
@@ -185,7 +186,8 @@ async def _wait_for_things(world: World, made: Family, till: Device) -> None:
     made.at["own_scan"] = own["scan_id"]
     made.at["own_information"] = chosen["registration_information"]
     made.at["notice"] = (await payer.told("registration_bound"))[-1]["id"]
-    made.at["month"] = (await payer.charge(made["charge"]))["decided_at"][:7]
+    bought_at = datetime.fromisoformat((await payer.charge(made["charge"]))["decided_at"])
+    made.at["month"] = local_date(bought_at, ZONE).isoformat()[:7]
     made.secrets |= {made[thing] for thing in ("registration", "second", "notice", "scan")}
 
 
@@ -251,11 +253,11 @@ async def _gather(town: Town, world: World, tills: Mapping[str, Device]) -> None
 
 async def _break(town: Town, made: Family, owner: Player) -> None:
     """Something that the family's provider tells and we do not know of."""
-    made.at |= {"a_break": new_id(), "owner": owner.id, "a_day": "2026-03-02"}
+    made.at |= {"a_break": new_id(), "owner": owner.id, "a_day": "2026-03-01"}
     async with town.db.transaction() as conn:
         await conn.execute(
             "INSERT INTO recon_break (id, provider_account_id, day, what, kind, key, found_at)"
-            " VALUES ($1, $2, '2026-03-02', 'orphan', 'debit', $3, now())",
+            " VALUES ($1, $2, '2026-03-01', 'orphan', 'debit', $3, now())",
             made["a_break"],
             made["provider_account"],
             made["a_break"],
@@ -265,14 +267,15 @@ async def _break(town: Town, made: Family, owner: Player) -> None:
             " refunded_minor, closed_at) VALUES ($1, $2, 'CNY', $3, $4, 0, 0, 0, 0, now()) ON CONFLICT DO NOTHING",
             made["merchant"],
             date.fromisoformat(made["a_day"]),
+            datetime(2026, 2, 28, 16, tzinfo=UTC),
             datetime(2026, 3, 1, 16, tzinfo=UTC),
-            datetime(2026, 3, 2, 16, tzinfo=UTC),
         )
 
 
 async def _want_two(town: Town, made: Family, owner: Player) -> None:
     """Something privileged that the payer of the family once asked for, and something that the owner did."""
-    made.at |= {"act": new_id(), "own_act": new_id(), "a_role": "support"}
+    act, own_act = sorted((new_id(), new_id()))
+    made.at |= {"act": act, "own_act": own_act, "a_role": "support"}
     async with town.db.transaction() as conn:
         now = await database_now(conn)
         for thing, asked_by in (("act", made["payer"]), ("own_act", owner.id)):

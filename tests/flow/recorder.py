@@ -20,6 +20,7 @@ class Said:
     status: int
     answer: Any
     headers: dict[str, str]
+    text: str = ""
 
 
 @dataclass
@@ -38,7 +39,15 @@ class Recorder:
         asked = json.loads(request.content) if request.content and request.content[:1] == b"{" else None
         answer = json.loads(response.content) if "json" in response.headers.get("content-type", "") else None
         self.said.append(
-            Said(request.method, request.url.path, asked, response.status_code, answer, dict(request.headers.items()))
+            Said(
+                request.method,
+                request.url.path,
+                asked,
+                response.status_code,
+                answer,
+                dict(request.headers.items()),
+                "" if answer is not None else response.text,
+            )
         )
 
     def of(self, method: str, template: str) -> list[Said]:

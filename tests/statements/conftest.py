@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from kinpay.charges.batch import Batcher
 from kinpay.database.pool import Database
-from kinpay.statements.statement import Part, Statement
+from kinpay.statements.export import CsvLine, export_for
+from kinpay.statements.statement import Line, Part, Statement
 from kinpay.statements.store import statement_of
 from tests.charges.seeds import Family, found_families, open_shop
 from tests.notifications.till import Till
@@ -62,3 +63,14 @@ async def home(db: Database) -> AsyncIterator[Home]:
         (family,) = await found_families(conn, shop, opened)
     yield Home(db, Till(db, batcher, shop), family)
     await batcher.close()
+
+
+def figures(line: Line) -> tuple[int, int, int, int]:
+    """Count, gross, refunded, and the net of the month before."""
+    return line.count, line.gross_minor, line.refunded_minor, line.before_net_minor
+
+
+async def lines_of(home: Home, month: str) -> list[CsvLine]:
+    """The month's file, as the payer gets it."""
+    async with home.db.transaction() as conn:
+        return await export_for(conn, home.family.payer_id, circle_id=home.family.circle_id, month=month)

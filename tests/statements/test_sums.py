@@ -149,11 +149,11 @@ async def _write_charge(conn: Any, shop: Shop, names: Names, seq: int, one: Boug
 
 
 def naive(
-    bought: list[Bought], currency: str, zone: str, key: Callable[[Bought, Part], str]
+    bought: list[Bought], currency: str, zone: str, key: Callable[[Bought, Part], str], month: str = "2026-03"
 ) -> dict[str, tuple[int, int, int]]:
     """Gross, refunded and number of debits by `key`, one charge after the other."""
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for one in in_march(bought, zone):
+    for one in of_month(bought, zone, month):
         for part in one.parts:
             if one.currency == currency and part.state == "succeeded":
                 line = sums[key(one, part)]
@@ -163,14 +163,18 @@ def naive(
     return {name: (gross, back, count) for name, (gross, back, count) in sums.items()}
 
 
-def in_march(bought: list[Bought], zone: str) -> list[Bought]:
-    return [one for one in bought if one.at.astimezone(ZoneInfo(zone)).strftime("%Y-%m") == "2026-03"]
+def net(line: tuple[int, int, int] | None) -> int:
+    return line[0] - line[1] if line is not None else 0
+
+
+def of_month(bought: list[Bought], zone: str, month: str = "2026-03") -> list[Bought]:
+    return [one for one in bought if one.at.astimezone(ZoneInfo(zone)).strftime("%Y-%m") == month]
 
 
 def tally(bought: list[Bought], currency: str, zone: str, states: tuple[str, ...], *, owed: bool | None = None) -> Tally:
     chosen = [
         one.captured or one.amount
-        for one in in_march(bought, zone)
+        for one in of_month(bought, zone)
         if one.currency == currency and one.state in states and (owed is None or one.owed is owed)
     ]
     return Tally(len(chosen), sum(chosen))
@@ -188,20 +192,23 @@ def compare(statement: Statement, bought: list[Bought], names: Names, zone: str)
     for currency in ("CNY", "JPY"):
         part = found.get(currency)
         expected = {group: naive(bought, currency, zone, key) for group, key in keys.items()}
+        before = {group: naive(bought, currency, zone, key, "2026-02") for group, key in keys.items()} | {"by_day": {}}
         if part is None:
             assert not any(expected.values())
+            assert not any(before.values())
             continue
         for group, lines in expected.items():
             shown: tuple[Line, ...] = getattr(part, group)
-            assert {line.key: (line.gross_minor, line.refunded_minor) for line in shown} == {
-                name: line[:2] for name, line in lines.items()
+            assert {line.key: (line.gross_minor, line.refunded_minor, line.before_net_minor) for line in shown} == {
+                name: (*lines.get(name, (0, 0))[:2], net(before[group].get(name))) for name in {**lines, **before[group]}
             }
             assert sum(line.net_minor for line in shown) == part.total.net_minor
-        assert {line.key: line.count for line in part.by_payer} == {
+            assert group == "by_day" or sum(line.before_net_minor for line in shown) == part.total.before_net_minor
+        assert {line.key: line.count for line in part.by_payer if line.count} == {
             name: line[2] for name, line in expected["by_payer"].items()
         }
         debited = [
-            one for one in in_march(bought, zone) if one.currency == currency and any(p.state == "succeeded" for p in one.parts)
+            one for one in of_month(bought, zone) if one.currency == currency and any(p.state == "succeeded" for p in one.parts)
         ]
         assert part.total.count == len(debited)
         assert part.unpaid.refused == tally(bought, currency, zone, ("refused",))
