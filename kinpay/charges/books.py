@@ -57,24 +57,34 @@ MOVE_CHARGE = Sql("""
 
 
 async def move_charge(
-    conn: Connection, charge: Charge, event: ChargeEvent, *, now: datetime, retry_at: datetime | None = None, **detail: Any
+    conn: Connection,
+    charge: Charge,
+    event: ChargeEvent,
+    *,
+    now: datetime,
+    retry_at: datetime | None = None,
+    actor_id: str | None = None,
+    **detail: Any,
 ) -> Event:
     """Moves the charge along its life cycle and writes its changed fields; returns the audit event to record.
+
+    `actor_id`: whoever asked for it; None where it happens by itself.
 
     Raises: WrongState if the life cycle does not allow it; Conflict if somebody moved it meanwhile.
     """
     before = charge.state
     charge.state = CHARGE.after(before, event)
     await _write(conn, charge, before, now=now, retry_at=retry_at)
-    return Event(
-        f"charge.{event.value}", charge.id, {"from": before.value, "to": charge.state.value, **amounts(charge), **detail}
-    )
+    body = {"from": before.value, "to": charge.state.value, **amounts(charge), **detail}
+    return Event(f"charge.{event.value}", charge.id, body, actor_id)
 
 
-async def rewrite_charge(conn: Connection, charge: Charge, kind: str, *, now: datetime, **detail: Any) -> Event:
+async def rewrite_charge(
+    conn: Connection, charge: Charge, kind: str, *, now: datetime, actor_id: str | None = None, **detail: Any
+) -> Event:
     """Writes changed fields of a charge that stays in its state (a refund, a wish to void); returns the audit event."""
     await _write(conn, charge, charge.state, now=now, retry_at=None)
-    return Event(f"charge.{kind}", charge.id, {**amounts(charge), **detail})
+    return Event(f"charge.{kind}", charge.id, {**amounts(charge), **detail}, actor_id)
 
 
 def amounts(charge: Charge) -> dict[str, Any]:

@@ -110,11 +110,13 @@ async def give_back(
 ) -> list[str]:
     """Opens refunds over the charge's succeeded debits, frees the limit, books what the merchant gives back.
 
-    `known`: the one refund that the provider has already, where our books lost it. Raises: Conflict for more than is left.
+    `actor_id`: whoever asked for it, as the audit log names them; None where it happens by itself. `known`: the one refund that
+    the provider has already, where our books lost it. Raises: Conflict for more than is left.
     """
     before = charge.taken
     charge.refunded_minor += amount_minor
-    events = [await rewrite_charge(conn, charge, "refund_asked", now=now, amount_minor=amount_minor, why=why)]
+    asked = await rewrite_charge(conn, charge, "refund_asked", now=now, actor_id=actor_id, amount_minor=amount_minor, why=why)
+    events = [asked]
     await change_usage(conn, charge, before=before, after=charge.taken)
     refunds: list[str] = []
     rest = amount_minor
@@ -124,7 +126,9 @@ async def give_back(
             continue
         rest -= part
         refund_id = known.refund_id if known is not None else id_under(charge.id, mark=mark)
-        opened = await open_refund(conn, charge, debit, refund_id=refund_id, amount_minor=part, why=why, now=now)
+        opened = await open_refund(
+            conn, charge, debit, refund_id=refund_id, amount_minor=part, why=why, actor_id=actor_id, now=now
+        )
         about = entry.About(circle_id=circle.id, charge_id=charge.id, refund_id=refund_id)
         booked = entry.refund(
             about, payer_id=debit["payer_id"], merchant_id=charge.merchant_id, amount=Money(part, charge.currency)
@@ -156,7 +160,15 @@ OPEN_REFUND = Sql("""
 
 
 async def open_refund(
-    conn: Connection, charge: Charge, debit: Record, *, refund_id: str, amount_minor: int, why: Why, now: datetime
+    conn: Connection,
+    charge: Charge,
+    debit: Record,
+    *,
+    refund_id: str,
+    amount_minor: int,
+    why: Why,
+    now: datetime,
+    actor_id: str | None = None,
 ) -> Event:
     """Writes the row of a refund of one of `REFUNDABLE`'s debits; returns the audit event."""
     await OPEN_REFUND.run(
@@ -172,7 +184,7 @@ async def open_refund(
         next_check_at=now + FIRST_CHECK if why == "asked" else now,  # Nobody waits for the others: the reconciler sends them.
     )
     body = {"charge_id": charge.id, "debit_id": debit["id"], "amount_minor": amount_minor, "reason": why}
-    return Event("refund.submitted", refund_id, body)
+    return Event("refund.submitted", refund_id, body, actor_id)
 
 
 async def send_refund(db: Database, adapters: Adapters, refund_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from kinpay.primitives.errors import Invalid, KeyMissing
+from kinpay.primitives.errors import Invalid, KeyMissing, KeyNotKept
 from kinpay.primitives.ids import ID_PATTERN
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 
@@ -122,6 +122,12 @@ text.
 """
 ItemCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$", examples=["tobacco"])]
 """How a till names what it sells: a GTIN, an article number or a kind of goods."""
+
+
+def refuse_key(header: str | None) -> None:
+    """For what is made anew by every request, so that nobody relies on a key. Raises: KeyNotKept if there is one."""
+    if header is not None:
+        raise KeyNotKept()
 
 
 def read_key(header: str | None) -> str:

@@ -20,6 +20,8 @@ CURRENCY: Final = "CNY"
 _PATIENCE_S: Final = 30.0
 _TOLD_WITHIN_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.1
+_KEPT_UNDER_NO_KEY: Final = ("/api-keys", "/webhook-endpoints", "/rotate")
+"""Whose answers hold a secret."""
 
 T = TypeVar("T")
 
@@ -94,7 +96,7 @@ class Player:
 
     async def ask(self, method: str, path: str, content: dict[str, Any] | None = None, *, key: str | None = None) -> Answer:
         """A request of theirs, under a fresh request key unless one is given. Raises: Problem."""
-        key = key or (None if method == "GET" else new_key())
+        key = key or (None if method == "GET" or path.endswith(_KEPT_UNDER_NO_KEY) else new_key())
         return await self._person.request(method, path, content, idempotency_key=key)
 
     async def get(self, path: str) -> dict[str, Any]:
