@@ -53,12 +53,12 @@ class Settings:
     metrics_token: Sealed[bytes] | None
     webhook_http: bool
     webhook_networks: tuple[Network, ...]
+    models: Path
+    face_model: str
     gallery: Literal["numpy", "pgvector", "auto"]
     gallery_large: int
     face_bound: float
     face_reference: tuple[readers.Reference, ...]
-    models: Path
-    face_model: str
     log_level: str
 
     @property
