@@ -272,8 +272,13 @@ class Device:
 
     # ------------------------------------------------------------------------------------------------- registering
 
-    async def register(self, order: str, *, name: str, born: str, payer: str, locale: str = "zh") -> dict[str, Any]:
-        """Stands for somebody without a phone: scans its own code and asks the payer (steps 21 and 22)."""
+    async def register(
+        self, order: str, *, name: str, born: str, payer: str | None = None, payer_card: str | None = None, locale: str = "zh"
+    ) -> dict[str, Any]:
+        """Stands for somebody without a phone: scans its own code and asks the payer (steps 21 and 22).
+
+        The payer is named by account, or by the code on a card of theirs that is held to it.
+        """
         shown = await self.terminal.function_code()
         scanned = await self.terminal.scan(shown.code)
         chosen = await self.terminal.choose(scanned.scan_id, "proxy")
@@ -283,7 +288,7 @@ class Device:
             "spender_name": name,
             "locale": locale,
             "birth_date": born,
-            "payer_account": payer,
+            **({"payer_account": payer} if payer_card is None else {"payer_card": payer_card}),
         }
         return (await self._signed("/v1/terminal/registrations", content)).body
 
