@@ -81,6 +81,8 @@ WORDS: Final[Mapping[str, Words]] = {
     "internal": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "invalid-request": Words(422, "The request is not valid.", "请求无效。"),
     "key-gone": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
+    "rotation-gone": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
+    "gallery-engine-missing": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "lease-lost": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "malformed-request": Words(400, "The request cannot be read.", "无法读取请求。"),
     "method-not-allowed": Words(405, "This address does not know that method.", "此地址不支持该方法。"),
