@@ -37,6 +37,7 @@ BACKLOG: Final[Mapping[str, tuple[str, str]]] = {
     "charges_due": ("charges_due", "Charges that wait to be debited with their day."),
     "arrears_open": ("arrears_open", "Charges that were delivered and could not be debited."),
     "breaks_open": ("breaks_open", "Differences from a provider's statement that nobody has resolved."),
+    "statement_overdue_s": ("statement_overdue_seconds", "For how long the oldest unread statement should have been there."),
     "registrations_open": ("registrations_open", "Registrations under way."),
     "checkpoint_age_s": ("checkpoint_age_seconds", "How long ago the ends of all lanes were signed."),
 }

@@ -53,12 +53,12 @@ class Settings:
     metrics_token: Sealed[bytes] | None
     webhook_http: bool
     webhook_networks: tuple[Network, ...]
+    models: Path
+    face_model: str
     gallery: Literal["numpy", "pgvector", "auto"]
     gallery_large: int
     face_bound: float
     face_reference: tuple[readers.Reference, ...]
-    models: Path
-    face_model: str
     face_threads: int
     terminal_templates: bool
     log_level: str
@@ -206,6 +206,20 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         readers.networks,
     ),
     Setting(
+        "models",
+        "The folder of the face models' files, each pinned by its hash. Empty: where `make install` leaves them, "
+        "`share/kinpay/models` of the environment that kinpay is installed in.",
+        "",
+        readers.models,
+    ),
+    Setting(
+        "face_model",
+        f"Which model turns a face into a vector: {', '.join(f'`{name}`' for name in FACE_MODELS)}. Vectors of two models "
+        "never compare, so with another one everybody has to be enrolled again.",
+        DEFAULT_FACE_MODEL,
+        readers.one_of(*FACE_MODELS),
+    ),
+    Setting(
         "gallery",
         "Where faces are searched: `numpy` in this process's memory, `pgvector` in the database, `auto` in the database for "
         "large sites if it has pgvector 0.7 or newer. The answers are the same.",
@@ -226,20 +240,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "currency that is not named no face pays alone.",
         ",".join(f"{currency}:{minor}" for currency, minor in REFERENCE.items()),
         readers.references,
-    ),
-    Setting(
-        "models",
-        "The folder of the face models' files, each pinned by its hash. Empty: where `make install` leaves them, "
-        "`share/kinpay/models` of the environment that kinpay is installed in.",
-        "",
-        readers.models,
-    ),
-    Setting(
-        "face_model",
-        f"Which model turns a face into a vector: {', '.join(f'`{name}`' for name in FACE_MODELS)}. Vectors of two models "
-        "never compare, so with another one everybody has to be enrolled again.",
-        DEFAULT_FACE_MODEL,
-        readers.one_of(*FACE_MODELS),
     ),
     Setting(
         "face_threads",

@@ -242,10 +242,9 @@ async def _asked_wrongly(asker: Principal, row: Row, family: Family) -> None:
     if row.body is not None:
         body = row.body(family)
         wrong = json.dumps(body | ({next(iter(body)): []} if body else {"nobody_knows_this": 1})).encode()
-        await asker.ask(row.method, row.path(family), wrong, headers={"idempotency-key": new_id()}, own_key=row.own_key)
+        await asker.ask(row.method, row.path(family), wrong, headers=row.key, own_key=row.own_key)
 
 
 async def _asked_of(town: Town, row: Row, asker: str, family: Family) -> None:
-    headers = {} if row.method == "GET" else {"idempotency-key": new_id()}
     principal = town.principals[asker]
-    await principal.ask(row.method, row.path(family), row.content(family), headers=headers, own_key=row.own_key)
+    await principal.ask(row.method, row.path(family), row.content(family), headers=row.key, own_key=row.own_key)

@@ -44,7 +44,7 @@ async def test_one_alone_makes_no_key_and_two_make_exactly_one(house: House, two
     assert [body["people"] for body in await house.notices("second_person_wanted")] == [[wang.id]]
     assert (await boss.ask("POST", f"/v1/privileged-acts/{act}/approve")).status_code == 403
     shown = (await wang.ask("GET", f"/v1/privileged-acts/{act}")).json()
-    assert shown["about"] == {**KEY, "merchant_id": None, "expires_at": None}
+    assert shown["about"] == {**KEY, "merchant_id": None, "merchant": None, "expires_at": None}
     assert shown["asked_by"] == boss.id
     assert (await wang.ask("POST", f"/v1/privileged-acts/{act}/approve")).json()["state"] == "approved"
     assert [body["people"] for body in await house.notices("second_person_agreed")] == [[boss.id]]
@@ -186,7 +186,6 @@ async def test_every_other_privileged_act_takes_two(house: House, two: tuple[Som
     endpoint = (await boss.ask("GET", "/v1/webhook-endpoints")).json()["endpoints"][0]["id"]
     moved = f"/v1/webhook-endpoints/{endpoint}"
     act_of(await boss.ask("PATCH", moved, {"url": "https://127.0.0.1:1026/elsewhere"}))
-    assert (await boss.ask("PATCH", moved, {"types": ["charge.refused"]})).status_code == 200
     assert (await boss.ask("DELETE", f"/v1/staff/{(await house.sign_in('chen')).id}/installer")).status_code == 204
 
 
@@ -197,7 +196,7 @@ async def test_support_asks_and_sees_only_their_own(house: House, two: tuple[Som
         await add_staff(conn, house.operator_id, person_id=lin.id, role=StaffRole.SUPPORT)
     break_id = await _difference(db, house)
     act_of(await boss.ask("POST", "/v1/api-keys", KEY))
-    path, body = f"/v1/reconciliation/breaks/{break_id}/resolve", {"resolution": "written_off", "note": "too old"}
+    path, body = f"/v1/reconciliation/breaks/{break_id}/resolve", {"resolution": "given_back", "note": "too old"}
     act = act_of(await lin.ask("POST", path, body))
     assert [one["id"] for one in (await lin.ask("GET", "/v1/privileged-acts")).json()["privileged_acts"]] == [act]
     assert len((await wang.ask("GET", "/v1/privileged-acts")).json()["privileged_acts"]) == 2
