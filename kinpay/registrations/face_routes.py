@@ -18,7 +18,7 @@ from kinpay.mandates.store import names_of
 from kinpay.people.asked import After, Most
 from kinpay.primitives.actor import person_of, staff_of
 from kinpay.primitives.errors import MethodNotOffered, NotFound
-from kinpay.primitives.fields import Id
+from kinpay.primitives.fields import Id, refuse_key
 from kinpay.registrations import face_bodies, store, view
 from kinpay.registrations.capture import find_capture
 from kinpay.registrations.enrol_face import begin_enrolment, consent_as_payer, decide_finding, take_sample
@@ -62,6 +62,7 @@ def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/terminal/captures/{capture_id}/sittings", status_code=201)
     async def post_enrol_sitting(http: Request, capture_id: Id, body: bodies.ConsentIn) -> bodies.SittingOut:
         """A challenge for an open capture, once the spender agreed to the text on this terminal's screen."""
+        refuse_key(http.headers.get("idempotency-key"))
         actor, desk = by_own_key(http.state), rooms.open_desk()
         text = current(body.language, body.version)
         async with rooms.db.transaction() as conn:
@@ -76,6 +77,7 @@ def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
         http: Request, capture_id: Id, sitting_id: Id, body: bodies.EnrolFramesIn
     ) -> face_bodies.EnrolledOut:
         """The frames, once, signed with the terminal's own key; three good ones make the template, and are then forgotten."""
+        refuse_key(http.headers.get("idempotency-key"))
         actor, desk = by_own_key(http.state), rooms.open_desk()
         frames = taken_frames(body, desk.rules)
         capture = await _capture_at(rooms.db, capture_id, actor.id)

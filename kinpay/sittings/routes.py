@@ -14,7 +14,7 @@ from kinpay.database.pool import Database, database_now
 from kinpay.faces.quality import GUIDANCE, Advice
 from kinpay.primitives.actor import actor_of, person_of, staff_of, terminal_of
 from kinpay.primitives.errors import MethodNotOffered, NotFound
-from kinpay.primitives.fields import Id
+from kinpay.primitives.fields import Id, refuse_key
 from kinpay.primitives.money import Money
 from kinpay.sittings import bodies, erase, store
 from kinpay.sittings.begin import begin_paying
@@ -100,6 +100,7 @@ def _paying_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/terminal/sittings", status_code=201)
     async def post_sitting(http: Request, body: bodies.SittingIn) -> bodies.SittingOut:
         """A challenge for a payment by face; what this terminal began before is over."""
+        refuse_key(http.headers.get("idempotency-key"))
         actor, desk = terminal_of(http.state), rooms.open_desk()
         claim = None if body.claim is None else Claim(code=body.claim.code, phone_digits=body.claim.phone_digits)
         async with rooms.db.transaction() as conn:
@@ -118,6 +119,7 @@ def _paying_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/terminal/sittings/{sitting_id}/frames")
     async def post_frames(http: Request, sitting_id: Id, body: bodies.FramesIn) -> bodies.PaidByFaceOut:
         """The frames, once, signed with the terminal's own key: who it is, or what else would do."""
+        refuse_key(http.headers.get("idempotency-key"))
         actor, desk = by_own_key(http.state), rooms.open_desk()
         frames = taken_frames(body, desk.rules)
         desk.examiner.require_room()
@@ -133,6 +135,7 @@ def _paying_routes(api: APIRouter, rooms: _Rooms) -> None:
     @api.post("/terminal/sittings/{sitting_id}/pin")
     async def post_pin(http: Request, sitting_id: Id, body: bodies.PinIn) -> bodies.PaidByFaceOut:
         """The PIN after a step-up, once: a token if it is that of whoever stands there."""
+        refuse_key(http.headers.get("idempotency-key"))
         actor, desk = terminal_of(http.state), rooms.open_desk()
         return _shown(await try_pin(rooms.db, desk, actor, sitting_id=sitting_id, pin=body.pin), ())
 

@@ -417,7 +417,7 @@ READ: Final = {"version": "1", "language": "en"}
 FACES = [
     _row("GET /v1/face-consent-text", PERSONS | TERMINALS, query="?language=en"),
     _row("POST /v1/registrations/{registration_id}/face-consent", {"payer"}, _same(READ)),
-    _row("POST /v1/terminal/captures/{capture_id}/sittings", {"till"}, _same(READ), own_key=True),
+    _row("POST /v1/terminal/captures/{capture_id}/sittings", {"till"}, _same(READ), own_key=True, unkeyed=True),
     # What is sent is no picture, and late: who may is let in, and told so.
     _row(
         "POST /v1/terminal/captures/{capture_id}/sittings/{sitting_id}/frames",
@@ -425,18 +425,20 @@ FACES = [
         _same({"nonce": NONCE, "frames": FRAMES, "pin": "2468"}),
         things={"sitting_id": "enrol_sitting"},
         own_key=True,
+        unkeyed=True,
         works=False,
     ),
-    _row("POST /v1/terminal/sittings", TERMINALS, _same({"amount_minor": 300, "currency": "CNY"})),
+    _row("POST /v1/terminal/sittings", TERMINALS, _same({"amount_minor": 300, "currency": "CNY"}), unkeyed=True),
     _row("POST /v1/terminal/sittings/{sitting_id}/look", {"till"}, _same({"picture": PICTURE}), works=False),
     _row(
         "POST /v1/terminal/sittings/{sitting_id}/frames",
         {"till"},
         _same({"nonce": NONCE, "frames": FRAMES}),
         own_key=True,
+        unkeyed=True,
         works=False,
     ),
-    _row("POST /v1/terminal/sittings/{sitting_id}/pin", {"till"}, _same({"pin": "2468"}), works=False),
+    _row("POST /v1/terminal/sittings/{sitting_id}/pin", {"till"}, _same({"pin": "2468"}), unkeyed=True, works=False),
     _row("GET /v1/people/{person_id}/face", {"spender"}, things={"person_id": "spender"}),
     _row("DELETE /v1/people/{person_id}/face", {"spender"}, things={"person_id": "spender"}, last=60),
     _row("GET /v1/face-findings", {"owner", "support", "alien_owner"}, query="?open_only=false"),

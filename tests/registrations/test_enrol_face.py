@@ -212,6 +212,6 @@ async def test_a_house_without_a_model_offers_no_face(house: House) -> None:
     house.app.include_router(face_router(house.db, keyring=house.keyring, desk=None))
     _, made = await in_order_b(house)
     path = f"/v1/terminal/captures/{made['capture']['capture_id']}/sittings"
-    answer = await house.terminal().ask("POST", path, READ)
+    answer = await house.client.post(path, json=READ, headers={"x-terminal": house.place.terminal_id})
     assert (answer.status_code, answer.json()["code"]) == (422, "method-not-offered")
     assert (await house.terminal().capture(made["capture"]["capture_id"])).status_code == 200
