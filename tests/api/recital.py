@@ -26,6 +26,7 @@ from tests.api.asking import Principal
 from tests.api.matrix import CALENDAR, ROWS, Row
 from tests.api.test_roles import fresh_codes, let_in
 from tests.api.town import MORE, ZONE, Family, Town
+from tests.conftest import set_clock
 from tests.faces.people import brighter, person
 from tests.flow.recorder import Recorder
 from tests.sittings.camera import acting, filmed, text
@@ -38,8 +39,8 @@ async def recite(town: Town, recorder: Recorder) -> None:
     await at_the_canteen(town, town.families["A"])
     await with_proofs(town, town.families["B"])
     await debited_once_a_day(town, town.families["C"])
-    await in_the_books(town, town.families["A"])
     await before_the_camera(town, town.families["B"])
+    await in_the_books(town, town.families["A"])
     await delivered(town, asyncio.sleep(0))
     await what_goes_wrong(town)
     await let_in(town, ROWS)
@@ -213,7 +214,11 @@ async def in_the_books(town: Town, family: Family) -> None:
     await _ask(owner, "POST", f"{path}/{day}/paid", {"currency": "CNY", "reference": "transfer 2026-0302"})
     for rest in ("", f"/{day}/lines?currency=CNY", f"/{day}/lines.csv?currency=CNY"):
         await _ask(owner, "GET", path + rest)
+    async with town.db.connection() as conn:
+        await set_clock(conn, now + timedelta(days=1, hours=3))
     await reconcile_day(town.db, town.house.providers, provider_account_id=family["provider_account"], day=now.date())
+    async with town.db.connection() as conn:
+        await set_clock(conn, now)
     await _ask(owner, "GET", "/v1/reconciliation/days")
 
 
