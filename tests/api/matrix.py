@@ -415,7 +415,7 @@ FRAMES: Final = [{"at_ms": 200 * number, "picture": PICTURE} for number in range
 NONCE: Final = "N" * 24
 READ: Final = {"version": "1", "language": "en"}
 FACES = [
-    _row("GET /v1/face-consent-text", PERSONS | TERMINALS, query="?language=en"),
+    _row("GET /v1/face-consent-text", PERSONS | TERMINALS, query="?language=zh"),
     _row("POST /v1/registrations/{registration_id}/face-consent", {"payer"}, _same(READ)),
     _row("POST /v1/terminal/captures/{capture_id}/sittings", {"till"}, _same(READ), own_key=True, unkeyed=True),
     # What is sent is no picture, and late: who may is let in, and told so.
