@@ -114,6 +114,11 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "Payment card locked",
         "Too many wrong PINs: {spenders} payment card takes none before {until}. If it is lost, revoke it.",
     ),
+    Kind.FACE_CONSENT_WANTED: (
+        "May {spenders} face be enrolled?",
+        "{Spender} stands at the terminal{place} and would like to pay by face. Please read the text and say whether you "
+        "agree; without your word no picture is taken. Card and codes work without it.",
+    ),
     Kind.FACE_ENROLLED: (
         "A face was enrolled",
         "{Spenders} face was enrolled at the terminal{place}, so that it can pay. No picture is kept. "

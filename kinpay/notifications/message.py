@@ -93,6 +93,8 @@ class NoticeKind(StrEnum):
     """The bearer and the circle's payers: a card is worthless."""
     CARD_LOCKED = "card_locked"
     """The bearer and the circle's payers: too many wrong PINs, perhaps of a finder."""
+    FACE_CONSENT_WANTED = "face_consent_wanted"
+    """The payer: a minor, or somebody of unknown age, stands at a terminal; their face needs the payer's own word first."""
     FACE_ENROLLED = "face_enrolled"
     """The spender and the payer: there is a template of a face that may pay."""
     FACE_ERASED = "face_erased"

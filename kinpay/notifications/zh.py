@@ -83,6 +83,10 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "付款卡已锁定",
         "密码输错次数过多：{spenders}付款卡在 {until} 前不再接受密码。如卡片遗失，请立即作废。",
     ),
+    Kind.FACE_CONSENT_WANTED: (
+        "是否同意录入{spenders}人脸？",
+        "{spender}正在终端{place}前，希望以后刷脸付款。请阅读说明后决定；未经您同意不会拍摄。不录入也可以用卡片和付款码。",
+    ),
     Kind.FACE_ENROLLED: (
         "人脸已录入",
         "{spenders}人脸已在终端{place}录入，可用于付款。不保存照片。可随时撤回，卡片和付款码照常使用。",

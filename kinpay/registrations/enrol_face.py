@@ -12,7 +12,8 @@ from kinpay.biometrics import enrol
 from kinpay.biometrics.enrol import Erased
 from kinpay.biometrics.galleries import Duplicate
 from kinpay.biometrics.template import Sample
-from kinpay.database import outbox
+from kinpay.database import audit, outbox
+from kinpay.database.audit import Event
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
 from kinpay.people.person import Person
@@ -20,7 +21,7 @@ from kinpay.people.store import person_row
 from kinpay.primitives.actor import Actor
 from kinpay.primitives.clock import local_date
 from kinpay.primitives.errors import ConsentFirst, NotFound, WrongState
-from kinpay.registrations import captured, store
+from kinpay.registrations import captured, store, tell
 from kinpay.registrations.bind import advance
 from kinpay.registrations.capture import move_capture
 from kinpay.registrations.expire import is_overdue
@@ -87,10 +88,11 @@ async def begin_enrolment(
     rules: Rules,
     sitting_rules: SittingRules,
     now: datetime,
-) -> Sitting:
+) -> Sitting | ConsentFirst:
     """A challenge for an open capture at the asking terminal, on whose screen the spender agreed to `text`.
 
-    Raises: NotFound for another terminal's; WrongState; ConsentFirst while the payer of a minor has not consented.
+    ConsentFirst while the payer of a minor has not consented; they are told, once, in the caller's transaction.
+    Raises: NotFound for another terminal's; WrongState.
     """
     registration, capture = await captured.lock_capture(conn, actor.id, capture_id=capture_id)
     _require_due(registration, capture, now=now)
@@ -99,7 +101,8 @@ async def begin_enrolment(
     if payer_first(spender.birth_date, local_date(now, zone), rules):
         named = {"registration_id": registration.id, "person_id": spender.id}
         if registration.payer_id is None or not await consent.is_given(conn, **named, given_by=registration.payer_id):
-            raise ConsentFirst(reason="face", age_known=spender.birth_date is not None)
+            await _ask_payer(conn, registration, now=now)
+            return ConsentFirst(reason="face", age_known=spender.birth_date is not None)
     consent_id = await consent.give(
         conn,
         text,
@@ -111,6 +114,19 @@ async def begin_enrolment(
         now=now,
     )
     return await begin_enrolling(conn, actor, capture_id=capture.id, consent_id=consent_id, rules=sitting_rules, now=now)
+
+
+WAS_ASKED = Sql("""
+    SELECT EXISTS (SELECT FROM audit_event WHERE subject_id = :registration_id AND kind = 'face_consent.wanted')
+""")
+
+
+async def _ask_payer(conn: Connection, registration: Registration, *, now: datetime) -> None:
+    """Tells the payer, once, that somebody stands at a terminal and waits for their word."""
+    if await WAS_ASKED.value(conn, registration_id=registration.id):
+        return
+    await audit.record(conn, registration.lane, Event("face_consent.wanted", registration.id, {}), now=now)
+    await tell.payer_of(conn, "face_consent_wanted", registration, now=now)
 
 
 def _require_due(registration: Registration, capture: Capture, *, now: datetime) -> None:

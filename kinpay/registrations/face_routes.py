@@ -16,8 +16,9 @@ from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection
 from kinpay.mandates.store import names_of
 from kinpay.people.asked import After, Most
+from kinpay.people.store import person_row
 from kinpay.primitives.actor import person_of, staff_of
-from kinpay.primitives.errors import MethodNotOffered, NotFound
+from kinpay.primitives.errors import ConsentFirst, MethodNotOffered, NotFound
 from kinpay.primitives.fields import Id, refuse_key
 from kinpay.registrations import face_bodies, store, view
 from kinpay.registrations.capture import find_capture
@@ -28,6 +29,7 @@ from kinpay.sittings import bodies
 from kinpay.sittings.consent_text import current
 from kinpay.sittings.desk import Desk
 from kinpay.sittings.examine import TEMPLATE_PICTURES, Examined, examine
+from kinpay.sittings.pin import require_hard
 from kinpay.sittings.recognise import let_go
 from kinpay.sittings.routes import hints, shown_sitting, taken_frames
 from kinpay.sittings.sitting import Purpose, Sitting
@@ -67,10 +69,13 @@ def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
         text = current(body.language, body.version)
         async with rooms.db.transaction() as conn:
             now = await database_now(conn)
-            sitting = await begin_enrolment(
+            begun = await begin_enrolment(
                 conn, actor, capture_id=capture_id, text=text, rules=rooms.rules, sitting_rules=desk.rules, now=now
             )
-        return shown_sitting(sitting, desk.rules)
+        if isinstance(begun, ConsentFirst):
+            # Raised after the commit: the payer has been told that their word is waited for.
+            raise begun
+        return shown_sitting(begun, desk.rules)
 
     @api.post("/terminal/captures/{capture_id}/sittings/{sitting_id}/frames")
     async def post_enrol_frames(
@@ -81,6 +86,8 @@ def _terminal_routes(api: APIRouter, rooms: _Rooms) -> None:
         actor, desk = by_own_key(http.state), rooms.open_desk()
         frames = taken_frames(body, desk.rules)
         capture = await _capture_at(rooms.db, capture_id, actor.id)
+        if body.pin is not None:
+            await _require_hard(rooms.db, body.pin, capture.person_id)
         desk.examiner.require_room()
         purposes = frozenset({Purpose.ENROL})
         sitting = await take(rooms.db, actor, sitting_id=sitting_id, nonce=body.nonce, purposes=purposes)
@@ -104,6 +111,13 @@ async def _capture_at(db: Database, capture_id: str, terminal_id: str) -> Captur
     if capture is None or capture.terminal_id != terminal_id:
         raise NotFound()
     return capture
+
+
+async def _require_hard(db: Database, pin: str, person_id: str) -> None:
+    """Before anything is used up. Raises: Invalid."""
+    async with db.connection() as conn:
+        person = await person_row(conn, person_id)
+    require_hard(pin, birth_date=None if person is None else person.birth_date)
 
 
 async def _duplicate(desk: Desk, sitting: Sitting, sample: Sample, *, own_person_id: str) -> Duplicate | None:

@@ -24,7 +24,7 @@ from kinpay.server.live import NoticeBoard
 from kinpay.server.provider_accounts import ProviderAccounts
 from kinpay.server.secret_file import read_keys
 from kinpay.server.settings import Settings, open_channel
-from kinpay.sittings.desk import ONE_PIN, Desk
+from kinpay.sittings.desk import Desk
 from kinpay.sittings.examiner import Examiner
 from kinpay.terminals.codes import Codes
 from kinpay.terminals.session import TerminalSessions
@@ -78,7 +78,7 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
         stack.push_async_callback(hot.close)
         galleries = Galleries(db, keyring, rotations, engine=settings.gallery, large=settings.gallery_large)
         stack.push_async_callback(galleries.close)
-        tolerance = Tolerance(bound=settings.face_bound, reference=dict(settings.face_reference), pin=ONE_PIN)
+        tolerance = Tolerance(bound=settings.face_bound, reference=dict(settings.face_reference))
         examiner = _examiner(settings)
         stack.callback(examiner.close)
         desk = None

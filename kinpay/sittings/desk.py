@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from kinpay.biometrics.galleries import Galleries
 from kinpay.biometrics.keyring import Keyring
-from kinpay.biometrics.matcher import Factor, Tolerance
+from kinpay.biometrics.matcher import Tolerance
 from kinpay.biometrics.rotation import Rotations
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.sittings.examiner import Examiner
 from kinpay.sittings.sitting import SittingRules
-
-ONE_PIN: Final = Factor(digits=4, tries=1)
-"""What a PIN adds to a face: four digits at least, and one go for each time that somebody looks into the camera."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,5 +22,5 @@ class Desk:
     rotations: Rotations
     galleries: Galleries
     examiner: Examiner
-    tolerance: Tolerance = field(default_factory=lambda: Tolerance(pin=ONE_PIN))
+    tolerance: Tolerance = field(default_factory=Tolerance)
     rules: SittingRules = field(default_factory=SittingRules)

@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
+from typing import Final
 
 from kinpay.database.sql import Connection, Sql
+from kinpay.primitives.errors import Invalid
 from kinpay.primitives.server_keys import ServerKeys
 
-_PURPOSE = "face-pin"
+_PURPOSE: Final = "face-pin"
+_RUNS: Final = ("0123456789012", "9876543210987")
+
+
+def require_hard(pin: str, *, birth_date: date | None) -> None:
+    """Refuses what whoever guesses tries first: one digit or two in turn, a run, a year, the person's own birthday.
+
+    Raises: Invalid.
+    """
+    born = set() if birth_date is None else {birth_date.strftime(form) for form in ("%m%d", "%d%m", "%Y", "%y%m%d", "%Y%m%d")}
+    in_turn = pin == (pin[:2] * len(pin))[: len(pin)]
+    year = len(pin) == 4 and pin[:2] in ("19", "20")
+    if in_turn or year or pin in born or any(pin in run for run in _RUNS):
+        raise Invalid("pin_too_simple", field="pin")
+
 
 SET = Sql("""
     INSERT INTO face_pin (person_id, pin_hash, set_at) VALUES (:person_id, :pin_hash, :now)

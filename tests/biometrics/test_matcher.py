@@ -161,7 +161,7 @@ def plainly(scores: list[float], size: int, minor: int, how: Shipped, tolerance:
     alone = [t for t in steps if chance(t) <= permitted]
     floor = how.threshold - how.band
     lower = [floor, *(p.threshold for p in how.curve.points if p.threshold > floor)]
-    with_pin = [t for t in lower if chance(t) * 5 / 10**4 <= permitted]
+    with_pin = [t for t in lower if chance(t) <= min(permitted * 10**4, 0.2)]
     if not scores:
         return "nobody"
     first, second = max(scores), sorted(scores)[-2] if len(scores) > 1 else -1.0

@@ -19,7 +19,7 @@ from kinpay.biometrics.galleries import Duplicate, Galleries
 from kinpay.biometrics.rotation import Rotations
 from kinpay.database.pool import database_now
 from kinpay.primitives.actor import Actor, ActorKind
-from kinpay.primitives.errors import ConsentFirst, WrongState
+from kinpay.primitives.errors import ConsentFirst, Invalid, WrongState
 from kinpay.primitives.sealed import Sealed
 from kinpay.registrations.enrol_face import Enrolled, begin_enrolment, decide_finding, take_sample
 from kinpay.registrations.expire import expire_provisional
@@ -29,6 +29,7 @@ from kinpay.registrations.routes import router as registration_router
 from kinpay.sittings.consent_text import consent_text
 from kinpay.sittings.desk import Desk
 from kinpay.sittings.examiner import Examiner
+from kinpay.sittings.pin import require_hard
 from kinpay.sittings.sitting import Purpose
 from kinpay.sittings.take import take
 from kinpay.terminals.authenticate import TerminalActor
@@ -59,6 +60,8 @@ class Booth:
                 conn, self.actor, capture_id=capture_id, text=consent_text("en"), rules=Rules(),
                 sitting_rules=self.desk.rules, now=await database_now(conn),
             )  # fmt: skip
+        if isinstance(begun, ConsentFirst):
+            raise begun
         sitting = await take(
             self.house.db, self.actor, sitting_id=begun.id, nonce=begun.nonce, purposes=frozenset({Purpose.ENROL})
         )
@@ -127,8 +130,10 @@ async def test_order_b_without_an_age_is_not_enrolled_before_the_payer_s_word(ho
     capture_id = await booth.captured_at(made["registration_id"])
     async with house.db.transaction() as conn:
         await conn.execute("UPDATE person SET birth_date = NULL WHERE account = 'grandma'")
-    with pytest.raises(ConsentFirst):
-        await booth.sit(capture_id)
+    for _ in range(2):
+        with pytest.raises(ConsentFirst):
+            await booth.sit(capture_id)
+    assert len(await house.notices("face_consent_wanted")) == 1, "the payer is asked once"
     mother = Somebody(house, await house.value("SELECT id FROM person WHERE account = 'mother'"), "mother")
     assert (await mother.ask("POST", f"/v1/registrations/{made['registration_id']}/face-consent", READ)).status_code == 201
     assert not (await booth.sit(capture_id)).waits
@@ -142,6 +147,18 @@ async def finding(house: House, booth: Booth) -> tuple[Somebody, Any, Any]:
     assert done.waits
     (found,) = await house.rows("SELECT * FROM face_finding")
     return spender, made, found
+
+
+@pytest.mark.parametrize("pin", ["1111", "1212", "1234", "8765", "1984", "2031", "0501", "0105", "789012", "55555555"])
+def test_a_pin_that_is_guessed_first_is_refused(pin: str) -> None:
+    with pytest.raises(Invalid):
+        require_hard(pin, birth_date=date(2017, 5, 1))
+
+
+@pytest.mark.parametrize("pin", ["2468", "1357", "9047", "123123", "20011"])
+def test_other_pins_are_not(pin: str) -> None:
+    require_hard(pin, birth_date=date(2017, 5, 1))
+    require_hard(pin, birth_date=None)
 
 
 async def test_what_looks_like_another_account_waits_and_nobody_captures_again(house: House, booth: Booth) -> None:
