@@ -79,6 +79,8 @@ OTHERWISE = Sql("""
             AND told -> 'day' = about -> 'day' AND told -> 'currency' = about -> 'currency'
             AND told -> 'reference' = about -> 'reference'
         WHEN 'break.write_off' THEN e.kind = 'break.resolved' AND e.subject = about ->> 'break_id'
+        WHEN 'break.end' THEN e.kind = 'break.resolved' AND e.subject = about ->> 'break_id'
+            AND told -> 'resolution' = about -> 'resolution'
         WHEN 'dual_control.end' THEN e.kind = 'operator.dual_control' AND told -> 'on' = 'false'
     END IS NOT TRUE
 """)
