@@ -23,7 +23,7 @@ from kinpay_postgres.base_backup import ABOUT, Base, Segment, segments, verify
 from kinpay_postgres.binaries import candidates, embedded_binaries, major, reachable_binaries, version_of
 from kinpay_postgres.cluster import DEFAULT_SETTINGS, SUPERUSER, launch_until_ready, stop
 from kinpay_postgres.errors import ClusterError
-from kinpay_postgres.folder import UNFINISHED, Folder, Record, prepare
+from kinpay_postgres.folder import RESTORING, UNFINISHED, Folder, Record, prepare
 from kinpay_postgres.postmaster import PORT, read_lock_file, running_pid
 
 _OTHERS_CONFIGURATION: Final = (
@@ -51,16 +51,17 @@ def recover(
     binaries: Path | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Recovered:
-    """Makes a cluster in `data_dir`, which must be empty or missing, as it was at `until`, or where the kept log ends.
+    """Makes a cluster in `data_dir`, which the caller holds (`restoring`), as it was at `until`, or where the kept log ends.
 
-    It is left stopped, with a password of its own, and without the configuration of the server that was backed up.
+    It is left stopped, with a password of its own, and without the configuration of the server that was backed up. Until the
+    caller lets go of it nobody else can start it.
     `settings` are remembered for its starts.
 
     Raises:
-        ClusterError: the folder holds something; a file of the backup is damaged; the log has a gap or ends before `until`.
+        ClusterError: nobody holds the folder; a file of the backup is damaged; the log has a gap or ends before `until`.
     """
-    if data_dir.exists() and any(data_dir.iterdir()):
-        raise ClusterError(f"{data_dir} is not empty: a backup is only ever restored into a new folder")
+    if not (data_dir / RESTORING).exists():
+        raise ClusterError(f"{data_dir} is not held for a restore")
     source = binaries or _binaries_of(base)
     verify(base.path, source)
     needed = _needed(base, wal)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from kinpay.audit.checkpoint import key_id_of, public_key_of
 from kinpay.cli.command import Commands, command, to_its_end
@@ -114,17 +116,24 @@ def _list(place: Place) -> int:
 def _restore(asked: argparse.Namespace, settings: Settings) -> int:
     keys = read_keys(settings.secret_file, may_create=False)
     public_key = public_key_of(keys)
-    done = to_its_end(
-        restore(
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        done = restore(
             Place(asked.origin.expanduser().resolve()),
             asked.into.expanduser().resolve(),
             public_key=public_key,
             key_id=key_id_of(public_key),
-            until=_moment(asked.until),
+            until=_moment(asked.until, field="--until"),
             binaries=asked.binaries,
         )
-    )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return _tell(done, settings)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C would: what was begun is cleared away."""
+    raise SystemExit(128 + number)
 
 
 def _tell(done: RestoredTo, settings: Settings) -> int:
@@ -174,7 +183,7 @@ def _report(done: Asked) -> int:
     return 0 if done.settled or done.opened else 1
 
 
-def _moment(written: str | None) -> datetime | None:
+def _moment(written: str | None, *, field: str) -> datetime | None:
     if written is None:
         return None
     try:
@@ -182,7 +191,7 @@ def _moment(written: str | None) -> datetime | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise Invalid("not_a_moment_with_its_zone", field="--until")
+        raise Invalid("not_a_moment_with_its_zone", field=field)
     return moment
 
 

@@ -25,6 +25,7 @@ from kinpay_postgres.base_backup import Base, Place, make_base, prune, segments
 from kinpay_postgres.folder import Folder
 from kinpay_postgres.programs import programs_for
 from kinpay_postgres.recover import recover
+from kinpay_postgres.restoring import restoring
 
 QUICK = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "30"}
 KEEP = """
@@ -63,7 +64,8 @@ class Shop:
         """Recovers and tells which rows there are."""
         folder = self.root / name
         try:
-            recover(self.base, wal or self.place.wal, folder, until=until, settings=QUICK)
+            with restoring(folder):
+                recover(self.base, wal or self.place.wal, folder, until=until, settings=QUICK)
             return [row[0] for row in _ask(kinpay_postgres.start(folder), "SELECT i FROM sold ORDER BY i")]
         finally:
             kinpay_postgres.stop(folder, mode="immediate")
@@ -129,7 +131,9 @@ def test_a_gap_in_the_log_is_an_error_and_not_an_early_end(shop: Shop, root: Pat
 
 def test_nothing_is_written_over(shop: Shop) -> None:
     before = sorted(os.listdir(shop.root / "first"))
-    with pytest.raises(ClusterError, match="not empty"):
+    with pytest.raises(ClusterError, match="not empty"), restoring(shop.root / "first"):
+        pass
+    with pytest.raises(ClusterError, match="not held"):
         recover(shop.base, shop.place.wal, shop.root / "first")
     assert sorted(os.listdir(shop.root / "first")) == before
 
@@ -143,7 +147,7 @@ def test_a_damaged_file_is_found_before_anything_is_restored(shop: Shop, root: P
     victim.chmod(0o600)
     victim.write_bytes(bytes(content))
     damaged = Base(path=bad, timeline=1, begins=shop.base.begins, ends=shop.base.ends, about={})
-    with pytest.raises(ClusterError, match="pg_control"):
+    with pytest.raises(ClusterError, match="pg_control"), restoring(root / "from-bad"):
         recover(damaged, shop.place.wal, root / "from-bad")
     assert not (root / "from-bad").exists()
 
@@ -222,7 +226,8 @@ def test_another_postgresql_is_backed_up_and_restored_with_its_own_programs(root
     finally:
         kinpay_postgres.stop(other, mode="immediate")
     folder = root / "other-again"
-    assert recover(base, root / "nothing-kept", folder, settings=QUICK).last_commit_at is None
+    with restoring(folder):
+        assert recover(base, root / "nothing-kept", folder, settings=QUICK).last_commit_at is None
     try:
         again = kinpay_postgres.start(folder)
         assert again.version == other.version
