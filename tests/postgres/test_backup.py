@@ -146,7 +146,7 @@ def test_a_damaged_file_is_found_before_anything_is_restored(shop: Shop, root: P
     content[100] ^= 1
     victim.chmod(0o600)
     victim.write_bytes(bytes(content))
-    damaged = Base(path=bad, timeline=1, begins=shop.base.begins, ends=shop.base.ends, about={})
+    damaged = Base(path=bad, system=shop.base.system, timeline=1, begins=shop.base.begins, ends=shop.base.ends, about={})
     with pytest.raises(ClusterError, match="pg_control"), restoring(root / "from-bad"):
         recover(damaged, shop.place.wal, root / "from-bad")
     assert not (root / "from-bad").exists()
@@ -198,6 +198,8 @@ def test_a_password_is_in_no_command_line(shop: Shop) -> None:
     assert "other" not in " ".join(programs.command("pg_basebackup"))
     assert programs.environment["PGPASSWORD"] == "other"
     assert "s3cret" not in repr(programs)
+    with pytest.raises(ClusterError, match="sslpassword"):
+        programs_for("postgresql://me@/shop?host=/x&sslpassword=s3cret", server_version=shop.version)
 
 
 def test_pruning_keeps_what_the_kept_ones_need(shop: Shop, root: Path) -> None:
@@ -234,3 +236,31 @@ def test_another_postgresql_is_backed_up_and_restored_with_its_own_programs(root
         assert _ask(again, "SELECT i FROM sold") == [(7,)]
     finally:
         kinpay_postgres.stop(folder, mode="immediate")
+
+
+def test_a_restore_into_a_folder_with_an_odd_name(shop: Shop) -> None:
+    """Nothing of a folder's name is read by a shell: `$b` once made every segment missing, and the log ended early."""
+    assert shop.recover("a$b `id`'%f") == [1, 2, 3, 4]
+
+
+def test_a_segment_that_cannot_be_fetched_is_an_error_and_not_an_early_end(
+    shop: Shop, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = root / "programs"
+    programs.mkdir()
+    (programs / "cp").write_text("#!/bin/sh\necho 'cp: Input/output error' >&2\nexit 1\n")
+    (programs / "cp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with pytest.raises(ClusterError, match="Input/output error"):
+        shop.recover("unread")
+    assert not (root / "unread").exists()
+
+
+def test_a_damaged_segment_is_an_error_and_not_an_early_end(shop: Shop, root: Path) -> None:
+    bad = root / "damaged-log"
+    shutil.copytree(shop.place.wal, bad)
+    whole = [one for one in segments(bad) if one.ends > shop.base.ends and not one.partial]
+    assert whole, "the log was switched, so one segment at least is whole"
+    whole[-1].path.write_bytes(bytes(whole[-1].ends - whole[-1].begins))
+    with pytest.raises(ClusterError, match="before the kept log does"):
+        shop.recover("damaged", wal=bad)
