@@ -16,8 +16,13 @@ from kinpay.database.migrate import BESIDE, Migration, migrations
 SINCE = 9
 MARK = "-- Contracts:"
 """Says why nobody uses any more what a migration takes away that is not `_beside`."""
-OLDER = {"0010_dead_letters_beside": ["reads a whole table under a lock: outbox", "reads a whole table under a lock: webhook_endpoint",
-                                      "holds several tables at once, which can deadlock with servers"]}  # fmt: skip
+OLDER = {
+    "0010_dead_letters_beside": [
+        "reads a whole table under a lock: outbox",
+        "reads a whole table under a lock: webhook_endpoint",
+        "holds several tables at once, which can deadlock with servers",
+    ]
+}
 """What was made before the rule knew of it."""
 
 _TOKEN = re.compile(
