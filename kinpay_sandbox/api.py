@@ -126,7 +126,7 @@ async def get_statement(call: Call) -> Answer:
         raise bad_request() from None
     async with call.bank.snapshot() as conn:
         table = await statement_of(conn, call.client, day=day)
-    return Answer(200, table.encode(), "text/csv; charset=utf-8")
+    return Answer(200, table, "text/csv; charset=utf-8")
 
 
 async def nothing_here(_: Call) -> Answer:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kinpay.audit import dual, money, standing
+from kinpay.audit import dual, money, reconciled, standing
 from kinpay.audit.chain import CHAIN, Lane, Walker, lanes, links
 from kinpay.audit.counted import check_usage
 from kinpay.audit.facts import Facts, read_facts
@@ -47,6 +47,8 @@ async def check(conn: Connection, *, overdue_after: timedelta | None = OVERDUE_A
         await check_rules(conn, money.RULES, asked, findings)
         await check_rules(conn, standing.RULES, asked, findings)
         await check_rules(conn, dual.RULES, asked, findings)
+        await check_rules(conn, reconciled.RULES, asked, findings)
+        await reconciled.check_lines(conn, findings)
         if overdue_after is not None:
             await check_rules(conn, standing.WITH_A_WORKER, asked, findings)
         for batch in _batches(await lanes(conn)):

@@ -26,18 +26,19 @@ TOLD_OTHERWISE = Sql("""
                            AND e.kind = 'privileged.approved' AND e.actor_id = a.decided_by))
 """)
 # Whatever a person did while the switch was on comes right after an act of its kind that was agreed to: one transaction holds
-# the lane from the one event to the other.
+# the lane from the one event to the other. (A break's end that does not say by whom is from when only writing off took two.)
 UNASKED = Sql("""
     SELECT replace(e.lane::text, '-', '') || '/' || e.seq AS id, e.kind || ' was done by one person' AS detail
     FROM (VALUES ('staff.added', '', '', 'staff.add'), ('staff.ended', 'role', 'owner', 'staff.end'),
                  ('api_key.made', '', '', 'api_key.make'), ('webhook.made', '', '', 'webhook.send'),
                  ('webhook.changed', 'url', 'true', 'webhook.send'), ('settlement.paid', '', '', 'settlement.pay'),
                  ('break.resolved', 'resolution', 'written_off', 'break.write_off'),
+                 ('break.resolved', 'by', 'person', 'break.end'),
                  ('operator.dual_control', 'on', 'false', 'dual_control.end')) AS privileged (kind, field, value, act)
     JOIN audit_event e ON e.kind = privileged.kind
     JOIN person p ON p.id = e.actor_id
     LEFT JOIN audit_event d ON d.lane = e.lane AND d.seq = e.seq - 1
-    WHERE (field = '' OR e.body::jsonb ->> field = value)
+    WHERE (field = '' OR e.body::jsonb ->> field = value) AND NOT (act = 'break.write_off' AND e.body::jsonb ? 'by')
       AND (SELECT s.body::jsonb ->> 'on' FROM audit_event s
            WHERE s.lane = e.lane AND s.kind = 'operator.dual_control' AND s.seq < e.seq ORDER BY s.seq DESC LIMIT 1) = 'true'
       AND (d.kind, d.actor_id, d.body::jsonb ->> 'kind') IS DISTINCT FROM ('privileged.done', e.actor_id, privileged.act)

@@ -27,13 +27,15 @@ UNIQUE_KEYS: Final = (
     ("template", "id"), ("terminal", "id"), ("terminal", "public_key"),
     ("usage", "counter_id,window_start"),
     ("api_key", "id"), ("api_key", "prefix"), ("webhook_event", "outbox_id"), ("webhook_delivery", "event_id,endpoint_id"),
-    ("webhook_attempt", "delivery_id,number"),
+    ("webhook_attempt", "delivery_id,number"), ("provider_statement", "provider_account_id,day"),
+    ("provider_line", "statement_id,number"), ("recon_break", "id"), ("recon_break", "provider_account_id,kind,key,what"),
+    ("recon_break_line", "statement_id,number"), ("recon_untold", "kind,id"),
 )  # fmt: skip
 """Table, columns. The partial one, of open mandates, is among them."""
 
 APPEND_ONLY: Final = (
     "audit_event", "burnt_code", "charge_debit", "checkpoint", "checkpoint_lane", "circle_zone", "entry", "mandate_version",
-    "pool_version", "posting", "settlement_rule", "statement_month", "settlement_day",
+    "pool_version", "posting", "provider_line", "recon_break_line", "settlement_rule", "statement_month", "settlement_day",
     "settlement_paid",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from kinpay.cli import auditing, backing_up, month, reconciling, running, setting_up
+from kinpay.cli import auditing, backing_up, biometrics, month, reconciling, running, setting_up
 from kinpay.cli.demo import run as demo
 from kinpay.cli.doctor import examine as doctor
 from kinpay.database.migrate import SchemaMismatch
@@ -19,7 +19,7 @@ from kinpay.server.problems import WORDS
 from kinpay.server.settings import SettingsWrong, read_settings, unknown_names
 from kinpay_postgres import ClusterError
 
-GROUPS: Final = (running, setting_up, month, doctor, auditing, reconciling, backing_up, demo)
+GROUPS: Final = (running, setting_up, month, doctor, auditing, reconciling, backing_up, biometrics, demo)
 
 EXAMPLES = """\
 examples:

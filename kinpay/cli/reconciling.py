@@ -29,7 +29,7 @@ def add_to(commands: Commands) -> None:
 
 ACCOUNTS = Sql("""
     SELECT id, provider, account FROM provider_account
-    WHERE enabled AND (:id::uuid IS NULL OR id = :id) ORDER BY provider, account
+    WHERE (enabled OR id = :id) AND (:id::uuid IS NULL OR id = :id) ORDER BY provider, account
 """)
 OPEN = Sql("""
     SELECT day::text AS day, what, kind, key, ours ->> 'amount_minor' AS ours, theirs ->> 'amount_minor' AS theirs
@@ -51,6 +51,9 @@ def _reconcile(asked: argparse.Namespace, settings: Settings) -> int:
                 print(f"{name} {day}: {done.lines} lines, {done.matched} agree, {done.breaks} breaks found")
             except Conflict:
                 print(f"{name} {day}: was reconciled before")
+            except Invalid as error:
+                print(f"{name} {day}: the day is not over; its statement can be had from {error.detail.get('ready_at')}")
+                still_open += 1
             except (UnknownOutcome, NotExecuted, NotKnown, Misconfigured) as error:
                 print(f"{name} {day}: no statement to be had now ({type(error).__name__})")
                 still_open += 1

@@ -177,6 +177,7 @@ _PHRASES: Final[dict[str, str]] = {
     "act.api_key.make": "make an API key",
     "act.webhook.send": "send events to an address",
     "act.settlement.pay": "note a settlement as paid",
+    "act.break.end": "end a difference with a provider",
     "act.break.write_off": "write a difference off",
     "act.dual_control.end": "stop asking for two people",
     "role.payer": "payer",

@@ -133,6 +133,7 @@ _PHRASES: Final[dict[str, str]] = {
     "act.api_key.make": "创建 API 密钥",
     "act.webhook.send": "向某地址发送事件",
     "act.settlement.pay": "标记结算已付款",
+    "act.break.end": "了结一笔与支付机构的差异",
     "act.break.write_off": "核销一笔差异",
     "act.dual_control.end": "关闭双人确认",
     "role.payer": "付款人",

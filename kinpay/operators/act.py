@@ -34,8 +34,10 @@ class ActKind(StrEnum):
     """Events leave for an address: a new endpoint, or another address of one."""
     SETTLEMENT_PAY = "settlement.pay"
     """A merchant's day is noted as paid."""
+    BREAK_END = "break.end"
+    """A difference with a provider is ended by a person, whatever they say was done about it."""
     BREAK_WRITE_OFF = "break.write_off"
-    """A difference with a provider is written off."""
+    """A difference is written off: as it was asked for while other words for an end took one person."""
     DUAL_CONTROL_END = "dual_control.end"
     """From then on one person suffices."""
 

@@ -6,7 +6,7 @@ Source: providers.md §10; semantics.md "Packages and commands".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -282,8 +282,12 @@ class Provider(Protocol):
         """Verifies and maps a callback; pure. Raises: BadSignature."""
         ...
 
-    def statement(self, day: date) -> AsyncIterator[StatementLine]:
-        """The provider's own account of one UTC day."""
+    def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
+        """The provider's own account of one UTC day.
+
+        With the first line, or the end where there is none, all of it is here and is the provider's: whoever reads on waits
+        for nobody. A line that cannot be read is UnknownOutcome in its place, and then none of them is to be believed.
+        """
         ...
 
     async def close(self) -> None:

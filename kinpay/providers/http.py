@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from hashlib import sha256
+from typing import BinaryIO, Final
 
 import httpx
 
@@ -33,6 +35,20 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of the body, in hexadecimal digits."""
+        return sha256(self.body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What came back and lies in a file, as it may be longer than memory; `sha256` of the body, in hexadecimal digits."""
+
+    status: int
+    headers: Mapping[str, str]
+    sha256: str
 
 
 class Transport:
@@ -71,6 +87,28 @@ class Transport:
         everything later: time-outs, cut or over-long answers, and a kept-alive connection that dies before the first
         byte, whose request may have been read.
         """
+        async with self._exchange(method, url, headers=headers, body=body, timeout_s=timeout_s) as response:
+            parts = [part async for part in _parts(response, max_bytes)]
+            return Answer(status=response.status_code, headers=_lowered(response), body=b"".join(parts))
+
+    async def fetch(self, url: str, into: BinaryIO, *, headers: Mapping[str, str], timeout_s: float, max_bytes: int) -> Kept:
+        """Asks once for something long and writes its body to a file as it comes. Raises: as `send`."""
+        digest = sha256()
+
+        def keep(part: bytes) -> None:
+            digest.update(part)
+            into.write(part)
+
+        async with self._exchange("GET", url, headers=headers, body=b"", timeout_s=timeout_s) as response:
+            async for part in _parts(response, max_bytes):
+                await asyncio.to_thread(keep, part)
+            return Kept(status=response.status_code, headers=_lowered(response), sha256=digest.hexdigest())
+
+    @asynccontextmanager
+    async def _exchange(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float | None
+    ) -> AsyncIterator[httpx.Response]:
+        """An answer whose head is there. Whatever goes wrong until the block ends is one of the two things that may be true."""
         if self._closed:
             raise NotExecuted("transport_closed")
         total_s = self._timeout_s if timeout_s is None else timeout_s
@@ -85,20 +123,15 @@ class Transport:
         try:
             # The engine's time-outs are per step; a peer that drips single bytes is stopped by a deadline alone.
             async with asyncio.timeout(total_s + 2 * CONNECT_TIMEOUT_S):
-                return await self._exchange(request, max_bytes)
+                response = await self._engine.handle_async_request(request)
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
         except _NEVER_LEFT as error:
             raise NotExecuted(type(error).__name__) from error
         except (httpx.HTTPError, httpx.StreamError, OSError, TimeoutError) as error:
             raise UnknownOutcome(type(error).__name__) from error
-
-    async def _exchange(self, request: httpx.Request, max_bytes: int) -> Answer:
-        response = await self._engine.handle_async_request(request)
-        try:
-            body = await _read(response, max_bytes)
-        finally:
-            await response.aclose()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(status=response.status_code, headers=headers, body=body)
 
     async def close(self) -> None:
         """Closes every connection; calls still open end as unknown, later ones as never sent."""
@@ -112,12 +145,14 @@ def _trusted_authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-async def _read(response: httpx.Response, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
+def _lowered(response: httpx.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+async def _parts(response: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
     size = 0
     async for part in response.aiter_raw():
         size += len(part)
         if size > max_bytes:
             raise UnknownOutcome("answer_too_long")
-        parts.append(part)
-    return b"".join(parts)
+        yield part

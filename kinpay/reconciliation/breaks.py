@@ -5,11 +5,11 @@ Source: product.md §1d (orphan and missing lists); reliability.md I21 (every li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class What(StrEnum):
@@ -56,9 +56,15 @@ BY_PEOPLE = frozenset(
 """What a person may say; the others happen."""
 
 
+LINES_SHOWN: Final = 20
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Break:
-    """A break as it stands. `ours`, `theirs`: amount in minor units, currency, and what else tells them apart, if anything."""
+    """A break as it stands. `ours`, `theirs`: amount in minor units, currency, and what else tells them apart, if anything.
+
+    `lines`: the first `LINES_SHOWN` of those that it stands for, each with the day of its statement; of what is missing, none.
+    """
 
     id: str
     provider_account_id: str
@@ -68,6 +74,9 @@ class Break:
     key: str
     ours: Mapping[str, Any] | None
     theirs: Mapping[str, Any] | None
+    lines: Sequence[Mapping[str, Any]]
+    lines_told: int
+    """How many there are."""
     state: str
     owner_id: str | None
     resolution: Resolution | None

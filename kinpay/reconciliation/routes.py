@@ -13,7 +13,7 @@ from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import staff_of
 from kinpay.primitives.fields import Closed, Day, Id, Note
 from kinpay.reconciliation.breaks import Break, Resolution
-from kinpay.reconciliation.resolve import assign_break, breaks_of, days_of, resolve_break
+from kinpay.reconciliation.resolve import assign_break, breaks_of, days_of, open_break, resolve_break, told
 
 _STAFF = ("owner", "support")
 
@@ -29,8 +29,22 @@ class SideOut(Closed):
     number: int | None = None
 
 
+class LineOut(Closed):
+    """A line of a provider's statement of `day`; amounts in minor units."""
+
+    day: date
+    number: int
+    amount_minor: int
+    currency: str
+    debit_key: str | None
+    finished_at: datetime
+
+
 class BreakOut(Closed):
-    """A difference between a provider's statement and our books, its owner and its end."""
+    """A difference between a provider's statement and our books, its owner and its end.
+
+    `lines`: those that it stands for, at most 20 of `lines_told`.
+    """
 
     break_id: Id
     provider_account_id: Id
@@ -40,6 +54,8 @@ class BreakOut(Closed):
     key: str
     ours: SideOut | None
     theirs: SideOut | None
+    lines: list[LineOut]
+    lines_told: int
     state: Literal["open", "resolved"]
     owner_id: Id | None
     resolution: Resolution | None
@@ -52,11 +68,14 @@ class BreakOut(Closed):
     def of(cls, found: Break) -> BreakOut:
         """As it is answered."""
         same: dict[str, Any] = {
-            name: getattr(found, name) for name in cls.model_fields if name not in ("break_id", "what", "ours", "theirs")
+            name: getattr(found, name)
+            for name in cls.model_fields
+            if name not in ("break_id", "what", "ours", "theirs", "lines")
         }
         ours = None if found.ours is None else SideOut(**found.ours)
         theirs = None if found.theirs is None else SideOut(**found.theirs)
-        return cls(break_id=found.id, what=found.what.value, ours=ours, theirs=theirs, **same)
+        lines = [LineOut.model_validate(line, strict=False) for line in found.lines]
+        return cls(break_id=found.id, what=found.what.value, ours=ours, theirs=theirs, lines=lines, **same)
 
 
 class BreaksOut(Closed):
@@ -142,13 +161,15 @@ def router(db: Database) -> APIRouter:
 
     @routes.post("/breaks/{break_id}/resolve")
     async def post_resolve(request: Request, break_id: Id, body: ResolutionIn) -> BreakOut:
-        """Ends a break: says what was done, and why. To write one off takes two people where the operator asks for them."""
+        """Ends a break: says what was done, and why. That takes two people where the operator asks for them."""
         asker = staff_of(request.state, *_STAFF)
-        act = Act(ActKind.BREAK_WRITE_OFF, {"break_id": break_id, **body.model_dump(mode="json")})
-        written_off = body.resolution == Resolution.WRITTEN_OFF.value
-        async with privileged(db, asker, act) if written_off else db.transaction() as conn:
+        async with db.connection() as conn:
+            shown = await open_break(conn, break_id, operator_id=asker.operator_id)
+        act = Act(ActKind.BREAK_END, {"break_id": break_id, **body.model_dump(mode="json"), **told(shown)})
+        async with privileged(db, asker, act) as conn:
             found = await resolve_break(
                 conn,
+                shown=shown,
                 operator_id=asker.operator_id,
                 break_id=break_id,
                 resolution=Resolution(body.resolution),

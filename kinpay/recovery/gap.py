@@ -34,6 +34,7 @@ from kinpay.providers.contract import (
     StatementLine,
     UnknownOutcome,
 )
+from kinpay.reconciliation.match import found_events
 from kinpay.recovery.closed import last_restoration, note_asked, open_again
 from kinpay.recovery.lost_debit import Booked, book_lost_debit
 from kinpay.recovery.lost_refund import book_lost_refund
@@ -237,6 +238,7 @@ NAME = Sql("""
     WHERE NOT EXISTS (SELECT FROM debit d WHERE :kind = 'debit' AND replace(d.id::text, '-', '') = :key)
       AND NOT EXISTS (SELECT FROM refund r WHERE :kind = 'refund' AND replace(r.id::text, '-', '') = :key)
     ON CONFLICT (provider_account_id, kind, key, what) DO NOTHING
+    RETURNING id, what, kind, key, day, ours, theirs
 """)
 # Whose goods they were is for somebody of the staff to find out: that break stays open, with what is known.
 SETTLE = Sql("""
@@ -250,7 +252,7 @@ SETTLE = Sql("""
 
 
 async def _name_break(conn: Connection, account: Record, day: date, line: StatementLine) -> None:
-    await NAME.run(
+    named = await NAME.rows(
         conn,
         account_id=account["id"],
         operator_id=account["operator_id"],
@@ -262,6 +264,8 @@ async def _name_break(conn: Connection, account: Record, day: date, line: Statem
         debit_key=line.debit_key,
         finished_at=line.finished_at,
     )
+    for row in named:
+        await record(conn, account["operator_id"], *found_events(row["id"], [row]), now=await database_now(conn))
 
 
 async def _settle_break(conn: Connection, account: Record, line: StatementLine, booked: Booked) -> None:
@@ -272,7 +276,7 @@ async def _settle_break(conn: Connection, account: Record, line: StatementLine, 
         conn, account_id=account["id"], kind=line.kind, key=line.key, seller_known=booked.seller_known, note=note
     )
     if row is not None and booked.seller_known:
-        event = Event("break.resolved", row["id"], {"resolution": "settled"})
+        event = Event("break.resolved", row["id"], {"resolution": "settled", "by": "itself"})
         await record(conn, account["operator_id"], event, now=await database_now(conn))
 
 

@@ -51,6 +51,14 @@ LOOK = Sql("""
         (SELECT count(*) FROM (SELECT FROM charge WHERE state = 'due' AND due_on IS NOT NULL LIMIT :at_most) c) AS charges_due,
         (SELECT count(*) FROM (SELECT FROM charge WHERE owed_since IS NOT NULL LIMIT :at_most) c) AS arrears_open,
         (SELECT count(*) FROM (SELECT FROM recon_break WHERE state = 'open' LIMIT :at_most) b) AS breaks_open,
+        (SELECT extract(epoch FROM max(greatest(kinpay_now() - ready_at, '0')))::float8
+         FROM (SELECT (coalesce(p.complete_until + 1, ((a.created_at - interval '10 minutes') AT TIME ZONE 'UTC')::date) + 1)
+                      ::timestamp AT TIME ZONE 'UTC' + interval '2 hours' AS ready_at
+               FROM (SELECT id, created_at, enabled FROM provider_account ORDER BY id LIMIT :at_most) a
+               LEFT JOIN recon_progress p ON p.provider_account_id = a.id
+               WHERE a.enabled OR EXISTS (SELECT FROM recon_untold u WHERE u.provider_account_id = a.id)
+                  OR EXISTS (SELECT FROM debit d WHERE d.provider_account_id = a.id AND d.state = 'succeeded'
+                             AND d.finished_at >= coalesce(p.looked_until, a.created_at))) s) AS statement_overdue_s,
         (SELECT count(*) FROM (SELECT FROM registration WHERE state = 'open' LIMIT :at_most) r) AS registrations_open,
         (SELECT extract(epoch FROM greatest(kinpay_now() - at, '0'))::float8 FROM checkpoint ORDER BY id DESC LIMIT 1)
             AS checkpoint_age_s,

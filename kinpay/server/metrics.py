@@ -37,6 +37,7 @@ BACKLOG: Final[Mapping[str, tuple[str, str]]] = {
     "charges_due": ("charges_due", "Charges that wait to be debited with their day."),
     "arrears_open": ("arrears_open", "Charges that were delivered and could not be debited."),
     "breaks_open": ("breaks_open", "Differences from a provider's statement that nobody has resolved."),
+    "statement_overdue_s": ("statement_overdue_seconds", "For how long the oldest unread statement should have been there."),
     "registrations_open": ("registrations_open", "Registrations under way."),
     "log_not_kept": ("log_not_kept", "Slots of `kinpay backup --wal` that nobody reads, or that the server gave up."),
     "log_held_back_bytes": ("log_held_back_bytes", "What the server keeps of its log for `kinpay backup --wal`."),

@@ -79,6 +79,13 @@ WORDS: Final[Mapping[str, Words]] = {
     "lease-lost": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "malformed-request": Words(400, "The request cannot be read.", "无法读取请求。"),
     "method-not-allowed": Words(405, "This address does not know that method.", "此地址不支持该方法。"),
+    "model-altered": Words(
+        500,
+        "A model's file is not the one that was measured; it is not used.",
+        "模型文件与经过测量的文件不符，不予使用。",
+        ours=True,
+    ),
+    "model-missing": Words(500, "A model is not installed here.", "此处没有安装所需的模型。", ours=True),
     "not-found": Words(404, "There is no such thing.", "未找到。"),
     "owners-needed": Words(
         409, "There would not be owners enough; name another one first.", "所有者人数将不足，请先增加一位所有者。"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from datetime import date
 from typing import TypeVar
 
@@ -199,11 +199,13 @@ class Leased:
         """As the port says; pure, so that an adapter closed meanwhile does as well."""
         return self._found.receive(inbound)
 
-    async def statement(self, day: date) -> AsyncIterator[StatementLine]:
+    async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
         """As the port says."""
         with self._counted("statement") as told:
-            async with self._opened.using(self._account) as provider:
-                async for line in provider.statement(day):
+            async with self._opened.using(self._account) as provider, aclosing(provider.statement(day)) as lines:
+                async for line in lines:
+                    if not told:
+                        told.append("ok")
                     yield line
             told.append("ok")
 

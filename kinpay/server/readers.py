@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from kinpay.faces.engine import installed_folder
 from kinpay.primitives.sealed import Sealed
 from kinpay.webhooks.address import Network, networks_of
 
@@ -39,6 +40,11 @@ def path(text: str) -> Path:
     if not found.is_absolute():
         raise ValueError("write an absolute path")
     return found
+
+
+def models(text: str) -> Path:
+    """The folder of models; nothing means the one that set-up made."""
+    return path(text) if text else installed_folder()
 
 
 def database_url(text: str) -> str | None:

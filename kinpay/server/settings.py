@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from kinpay.faces.registry import DEFAULT_FACE_MODEL, FACE_MODELS
 from kinpay.people.channel import Channel, channel_of
 from kinpay.primitives.sealed import Sealed
 from kinpay.server import readers
@@ -51,6 +52,8 @@ class Settings:
     metrics_token: Sealed[bytes] | None
     webhook_http: bool
     webhook_networks: tuple[Network, ...]
+    models: Path
+    face_model: str
     log_level: str
 
     @property
@@ -194,6 +197,20 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "an endpoint can then have requests sent into them.",
         "",
         readers.networks,
+    ),
+    Setting(
+        "models",
+        "The folder of the face models' files, each pinned by its hash. Empty: where `make install` leaves them, "
+        "`share/kinpay/models` of the environment that kinpay is installed in.",
+        "",
+        readers.models,
+    ),
+    Setting(
+        "face_model",
+        f"Which model turns a face into a vector: {', '.join(f'`{name}`' for name in FACE_MODELS)}. Vectors of two models "
+        "never compare, so with another one everybody has to be enrolled again.",
+        DEFAULT_FACE_MODEL,
+        readers.one_of(*FACE_MODELS),
     ),
     Setting(
         "log_level",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal, NoReturn
@@ -204,7 +204,7 @@ class ScriptedBank:
     def receive(self, inbound: Inbound) -> Notification:
         raise BadSignature
 
-    async def statement(self, day: date) -> AsyncIterator[StatementLine]:
+    async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
         _not_asked()
         yield
 

@@ -11,7 +11,7 @@ import pytest
 import kinpay_postgres
 from kinpay.biometrics.keyring import FolderKeyring, new_data_key
 from kinpay.cli.doctor import here
-from kinpay.cli.doctor.database import judge_clock, judge_keys, judge_log, judge_work, look_at_server
+from kinpay.cli.doctor.database import judge_clock, judge_keys, judge_log, judge_statements, judge_work, look_at_server
 from kinpay.cli.doctor.examine import examine
 from kinpay.cli.doctor.found import Found, Verdict
 from kinpay.database.migrate import migrations
@@ -125,7 +125,9 @@ async def test_what_was_given_up_lies_about_or_lost_its_key_is_found(in_order: d
     assert "2 open" in says(found, "outbox", Verdict.WARNING)
     assert judge_keys(1, 2).verdict is Verdict.WRONG
     assert judge_keys(2, 1).verdict is Verdict.OK
-    quiet = dict.fromkeys(("outbox_oldest_s", "debits_overdue_s", "checkpoint_age_s", "webhooks_overdue_s"), 0.0)
+    quiet = dict.fromkeys(
+        ("outbox_oldest_s", "debits_overdue_s", "checkpoint_age_s", "webhooks_overdue_s", "statement_overdue_s"), 0.0
+    )
     counts = (
         "outbox_open",
         "inbox_open",
@@ -137,6 +139,9 @@ async def test_what_was_given_up_lies_about_or_lost_its_key_is_found(in_order: d
     )
     quiet |= dict.fromkeys(counts, 0)
     assert {line.verdict for line in judge_work(quiet)} == {Verdict.OK}
+    assert judge_statements(21_000).verdict is Verdict.OK
+    assert judge_statements(None).verdict is Verdict.TOLD
+    assert judge_statements(22_000).verdict is Verdict.WARNING
     for column, about in (
         ("outbox_oldest_s", "outbox"),
         ("inbox_open", "inbox"),

@@ -197,7 +197,7 @@ async def test_support_asks_and_sees_only_their_own(house: House, two: tuple[Som
         await add_staff(conn, house.operator_id, person_id=lin.id, role=StaffRole.SUPPORT)
     break_id = await _difference(db, house)
     act_of(await boss.ask("POST", "/v1/api-keys", KEY))
-    path, body = f"/v1/reconciliation/breaks/{break_id}/resolve", {"resolution": "written_off", "note": "too old"}
+    path, body = f"/v1/reconciliation/breaks/{break_id}/resolve", {"resolution": "given_back", "note": "too old"}
     act = act_of(await lin.ask("POST", path, body))
     assert [one["id"] for one in (await lin.ask("GET", "/v1/privileged-acts")).json()["privileged_acts"]] == [act]
     assert len((await wang.ask("GET", "/v1/privileged-acts")).json()["privileged_acts"]) == 2

@@ -66,7 +66,7 @@ def test_the_signed_bytes_are_those_of_the_page() -> None:
     assert signing.request_text("POST", "/v1/x?y=z", timestamp="17", nonce="n", body=b"hello") == (
         b"POST\n/v1/x?y=z\n17\nn\n" + hello.encode() + b"\n"
     )
-    assert signing.answer_text(201, timestamp="17", nonce="n", body=b"hello") == b"201\n17\nn\n" + hello.encode() + b"\n"
+    assert signing.answer_text(201, timestamp="17", nonce="n", body_sha256=hello) == b"201\n17\nn\n" + hello.encode() + b"\n"
 
 
 def test_secrets_do_not_show() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
+from io import StringIO
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ def test_a_statement_comes_back_line_by_line(lines: list[tuple[str, str, str | N
     text = ",".join(wire.STATEMENT_COLUMNS) + "\r\n"
     for kind, key, debit_key, amount, clock in lines:
         text += f"{kind},{key},{debit_key or ''},a-1,,{amount.minor},{amount.currency},{day}T{clock}Z\r\n"
-    seen = wire.read_statement(text.encode(), day)
+    seen = list(wire.read_statement(StringIO(text, newline=""), day))
     assert [(line.kind, line.key, line.debit_key, line.amount) for line in seen] == [line[:4] for line in lines]
 
 
@@ -115,12 +116,13 @@ HEADER = ",".join(wire.STATEMENT_COLUMNS) + "\n"
     ["", "key,kind\n", HEADER + "debit,k,,a,s,1,CNY\n", HEADER + "debit,k,,a,s,1.0,CNY,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,-1,CNY,2026-03-01T00:00:00Z\n", HEADER + "debit,k,,a,s,1,XXX,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,1,CNY,2026-03-02T00:00:00Z\n", HEADER + 'debit,"k,,a,s,1,CNY,2026-03-01T00:00:00Z\n',
-     HEADER + "debit,,,a,s,1,CNY,2026-03-01T00:00:00Z\n", HEADER + "debit,k,,a,s,１,CNY,2026-03-01T00:00:00Z\n",
+     HEADER + "gift,k,,a,s,1,CNY,2026-03-01T00:00:00Z\n", HEADER + "debit,,,a,s,1,CNY,2026-03-01T00:00:00Z\n",
+     HEADER + "debit,k,,a,s,１,CNY,2026-03-01T00:00:00Z\n",
      HEADER + "debit,k,,a,s,99999999999999999999,CNY,2026-03-01T00:00:00Z\n"],
 )  # fmt: skip
 def test_a_statement_that_is_wrong_in_one_place_is_not_read(text: str) -> None:
     with pytest.raises(Unreadable):
-        wire.read_statement(text.encode(), date(2026, 3, 1))
+        list(wire.read_statement(StringIO(text, newline=""), date(2026, 3, 1)))
 
 
 @pytest.mark.parametrize(

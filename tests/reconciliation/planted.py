@@ -130,7 +130,7 @@ async def reconcile(db: Database, planted: Planted) -> set[tuple[str, str, str]]
 
 async def campaign(url: str, *, lines: int, breaks: int) -> bool:
     """One run; prints what it took. Whether exactly the planted breaks were named."""
-    db = await Database.open(url, max_connections=3, command_timeout_s=1800.0)
+    db = await Database.open(url, max_connections=3)
     try:
         async with db.transaction() as conn:
             planted = await plant(conn, lines=lines, breaks=breaks)

@@ -9,16 +9,18 @@ import pytest
 
 from kinpay.charges.charge import ChargeState
 from kinpay.database.pool import Database, database_now
-from kinpay.primitives.errors import Conflict, NotFound, WrongState
+from kinpay.primitives.errors import Busy, Conflict, NotFound, WrongState
 from kinpay.primitives.ids import new_id
-from kinpay.primitives.money import Money
 from kinpay.providers.contract import FailureCause, StatementLine
-from kinpay.reconciliation.breaks import Break, Resolution, What
+from kinpay.reconciliation.breaks import Resolution, What
+from kinpay.reconciliation.days import ready_at
 from kinpay.reconciliation.reconcile_day import reconcile_day, take_statement
-from kinpay.reconciliation.resolve import assign_break, breaks_of, days_of, resolve_break
+from kinpay.reconciliation.resolve import assign_break, days_of, resolve_break
 from tests.charges.bank import AtBank, at_bank, bank, control, ear
 from tests.charges.household import limit, terms
+from tests.conftest import set_clock
 from tests.reconciliation.planted import nothing, plant, reconcile
+from tests.reconciliation.telling import breaks, line, take
 from tests.statements.conftest import Home, home, wall
 
 __all__ = ["at_bank", "bank", "control", "ear", "home"]
@@ -36,69 +38,53 @@ async def test_exactly_the_planted_breaks_are_named(db: Database) -> None:
     assert row["breaks"] == 7 * 5
 
 
-async def _tell(*lines: StatementLine) -> AsyncIterator[StatementLine]:
-    for line in lines:
-        yield line
-
-
-async def _breaks(home: Home, state: str | None = "open") -> list[Break]:
-    async with home.db.connection() as conn:
-        return await breaks_of(conn, home.till.shop.operator_id, state=state, after=None, limit=50)
-
-
-async def _take(home: Home, day: date, *lines: StatementLine) -> None:
-    await take_statement(home.db, _tell(*lines), provider_account_id=home.till.shop.provider_account_id, day=day)
-
-
-def _line(key: str, amount: int, at: datetime) -> StatementLine:
-    return StatementLine(kind="debit", key=key, debit_key=None, amount=Money(amount, "CNY"), finished_at=at)
-
-
 async def test_around_midnight_nothing_is_missing_before_both_days_were_told(home: Home) -> None:
     """Eight in the morning in Shanghai is midnight of the provider's day: its clock decides in which statement the line is."""
     await home.at("2026-03-10 07:59:58")
     charge = await home.till.pay(home.family, 700)
     key = await home.value("SELECT debit_id FROM charge_debit WHERE charge_id = $1", charge.id)
-    await _take(home, date(2026, 3, 9))
-    assert await _breaks(home) == [], "the next day may still tell it"
-    await _take(home, date(2026, 3, 10), _line(key, 700, wall("2026-03-10 08:00:01")))
-    assert await _breaks(home, state=None) == []
+    await take(home, date(2026, 3, 9))
+    assert await breaks(home) == [], "the next day may still tell it"
+    await take(home, date(2026, 3, 10), line(key, 700, wall("2026-03-10 08:00:01")))
+    assert await breaks(home, state=None) == []
 
 
 async def test_what_no_statement_tells_is_missing_and_appears_if_it_comes_after_all(home: Home) -> None:
     await home.at("2026-03-10 12:00")
     charge = await home.till.pay(home.family, 700)
     key = await home.value("SELECT debit_id FROM charge_debit WHERE charge_id = $1", charge.id)
-    await _take(home, date(2026, 3, 10))
-    (found,) = await _breaks(home)
+    await take(home, date(2026, 3, 10))
+    (found,) = await breaks(home)
     assert (found.what, found.key, found.theirs) == (What.MISSING, key, None)
     assert found.ours is not None
     assert found.ours["amount_minor"] == 700
-    await _take(home, date(2026, 3, 12), _line(key, 700, wall("2026-03-12 12:00")))
-    assert await _breaks(home) == []
-    (ended,) = await _breaks(home, state="resolved")
+    await take(home, date(2026, 3, 12), line(key, 700, wall("2026-03-12 12:00")))
+    assert await breaks(home) == []
+    (ended,) = await breaks(home, state="resolved")
     assert (ended.resolution, ended.resolved_by) == (Resolution.APPEARED, None)
 
 
 async def test_a_day_is_reconciled_once_and_a_statement_cut_short_is_not_kept(home: Home) -> None:
+    await home.at("2026-03-12 12:00")
+
     async def cut() -> AsyncIterator[StatementLine]:
-        yield _line(new_id(), 5, wall("2026-03-10 12:00"))
+        yield line(new_id(), 5, wall("2026-03-10 12:00"))
         raise ConnectionError
 
     account = home.till.shop.provider_account_id
-    with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the pool makes of it)
+    with pytest.raises(Busy):
         await take_statement(home.db, cut(), provider_account_id=account, day=date(2026, 3, 10))
     assert await home.value("SELECT count(*) FROM provider_line") == 0
-    await _take(home, date(2026, 3, 10))
+    await take(home, date(2026, 3, 10))
     with pytest.raises(Conflict):
-        await _take(home, date(2026, 3, 10))
+        await take(home, date(2026, 3, 10))
     with pytest.raises(NotFound):
         await take_statement(home.db, nothing(), provider_account_id=new_id(), day=date(2026, 3, 10))
 
 
 async def test_a_break_has_an_owner_and_a_resolution(home: Home) -> None:
-    await _take(home, date(2026, 3, 10), _line("f" * 32, 99, wall("2026-03-10 12:00")))
-    (found,) = await _breaks(home)
+    await take(home, date(2026, 3, 10), line("f" * 32, 99, wall("2026-03-10 12:00")))
+    (found,) = await breaks(home)
     operator_id, staff = home.till.shop.operator_id, home.family.payer_id
     async with home.db.transaction() as conn:
         now = await database_now(conn)
@@ -139,12 +125,12 @@ async def test_a_debt_held_for_refused_differs_from_a_statement_that_has_it(home
     debit_id = await home.till.capture(charge, delivered=True)
     assert debit_id is not None
     await home.till.says(debit_id, failure=FailureCause.FUNDS)
-    await _take(home, date(2026, 3, 10), _line(debit_id, 900, wall("2026-03-10 12:00:05")))
-    (found,) = await _breaks(home)
+    await take(home, date(2026, 3, 10), line(debit_id, 900, wall("2026-03-10 12:00:05")))
+    (found,) = await breaks(home)
     assert (found.what, (found.ours or {})["state"]) == (What.DIFFERING, "failed")
     await home.till.says(debit_id)
-    await _take(home, date(2026, 3, 11))
-    assert [one.resolution for one in await _breaks(home, state="resolved")] == [Resolution.SETTLED]
+    await take(home, date(2026, 3, 11))
+    assert [one.resolution for one in await breaks(home, state="resolved")] == [Resolution.SETTLED]
 
 
 async def test_the_banks_own_statement_agrees_and_what_we_did_not_know_is_asked_for(at_bank: AtBank) -> None:
@@ -156,6 +142,8 @@ async def test_the_banks_own_statement_agrees_and_what_we_did_not_know_is_asked_
     assert lost.state is ChargeState.SUBMITTED
     today = datetime.now(UTC).date()
     account_id = at_bank.shop.provider_account_id
+    async with at_bank.db.connection() as conn:
+        await set_clock(conn, ready_at(today))
     done = await reconcile_day(at_bank.db, at_bank.providers, provider_account_id=account_id, day=today)
     assert done.lines >= 2
     assert (await family.charge(lost.id)).state is ChargeState.SUCCEEDED, "the statement had it, so the bank was asked"

@@ -20,6 +20,7 @@ OLDEST: Final = 150_000
 CLOCK_S: Final = 2.0
 LATE_S: Final = 300.0
 CHECKPOINT_LATE_S: Final = 1800.0
+STATEMENT_LATE_S: Final = 6 * 3600.0
 
 ABOUT = Sql("""
     SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS shown,
@@ -183,8 +184,19 @@ def judge_work(now: dict[str, Any]) -> Iterator[Found]:
         yield warning("reconciliation", f"{now['breaks_open']} breaks open", "`kinpay reconcile` lists them")
     else:
         yield ok("reconciliation", "no break is open")
+    yield judge_statements(now["statement_overdue_s"])
     if now["arrears_open"]:
         yield told("arrears", f"{now['arrears_open']} charges delivered and not paid; they are tried again by themselves")
+
+
+def judge_statements(overdue_s: float | None) -> Found:
+    """`overdue_s`: for how long the oldest unread statement of a provider should have been there; None without an account."""
+    if overdue_s is None:
+        return told("statements", "no provider account is to be reconciled")
+    if overdue_s > STATEMENT_LATE_S:
+        says = f"a provider's day was not read, {overdue_s / 3600:.0f} h after it should have been there"
+        return warning("statements", says, "see docs/alerts.md, KinpayStatementLate: money may be missing and nobody sees it")
+    return ok("statements", "every day of the providers that should be there was read" if not overdue_s else "the last is due")
 
 
 def _dead(dead: int, topics: str | None) -> Found:

@@ -6,13 +6,15 @@ Source: docs/sandbox-bank.md; providers.md §6 and §10.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import date
-from typing import Final
+from io import TextIOWrapper
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import BinaryIO, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -40,30 +42,25 @@ from kinpay.providers.contract import (
     StatementLine,
     UnknownOutcome,
 )
-from kinpay.providers.http import MAX_ANSWER_BYTES, Answer, Transport
+from kinpay.providers.http import MAX_ANSWER_BYTES, Answer, Kept, Transport
 from kinpay.providers.sandbox_bank import signing, wire
 from kinpay.providers.sandbox_bank.configuration import BankConfiguration, read_configuration
+from kinpay.providers.sandbox_bank.refusal import Refusal, accepted, as_exception, believing, granted, refusal_of
 
-STATEMENT_MAX_BYTES: Final = 64 << 20
-STATEMENT_TIMEOUT_S: Final = 60.0
+STATEMENT_MAX_BYTES: Final = 4 << 30
+"""It lies in a file: a million lines are some 150 MiB."""
+STATEMENT_TIMEOUT_S: Final = 600.0
+_LINES_AT_ONCE: Final = 1_000
+"""Lines read in a thread at a time, and then given out without a pause."""
 
-_CREATED_OR_DONE: Final = (200, 201)
-_PERHAPS_CARRIED_OUT: Final = (408, 425, 429)
-"""Refusals of the moment, which the bank's page does not have: whoever sends one may have passed the request on."""
+Said = TypeVar("Said", Answer, Kept)
+
 _REFUSED_PAYERS: Final = {
     "unknown_payer_account": FailureCause.OTHER,
     "account_frozen": FailureCause.RISK,
     "limit_exceeded": FailureCause.LIMIT,
 }
 """What the bank says of the payer, not of us, when an agreement is asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refusal:
-    """The bank's own, verified *no* to a request as such."""
-
-    status: int
-    code: str
 
 
 class SandboxBank:
@@ -108,12 +105,12 @@ class SandboxBank:
             raise Misconfigured("other_account")
         body = wire.agreement_body(request)
         said = await self._ask("POST", "/v1/agreements", body)
-        if isinstance(said, _Refusal):
+        if isinstance(said, Refusal):
             cause = _REFUSED_PAYERS.get(said.code)
             if cause is None:
                 raise Misconfigured(said.code)
             return _refused(request.key, Failure(cause=cause, code=said.code))
-        with _believing():
+        with believing():
             if not wire.is_agreement_asked_for(said, body):
                 raise wire.Unreadable("other_terms")
             return wire.read_agreement(said)
@@ -121,8 +118,8 @@ class SandboxBank:
     async def get_agreement(self, key: str) -> ProviderAgreement:
         """The agreement under our key, as it stands. Raises: NotKnown if the bank never received the key."""
         _check_key(key)
-        said = _granted(await self._ask("GET", f"/v1/agreements/by-key/{key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/agreements/by-key/{key}"))
+        with believing():
             seen = self._read_agreement(said)
             if seen.key != key:
                 raise wire.Unreadable("other_key")
@@ -131,8 +128,8 @@ class SandboxBank:
     async def end_agreement(self, agreement_ref: str, *, reason: str) -> ProviderAgreement:
         """Ends it from our side; already ended is the same answer. Raises: NotKnown if there is no such agreement."""
         _check_reference(agreement_ref)
-        said = _granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/end", {"reason": reason}))
-        with _believing():
+        said = granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/end", {"reason": reason}))
+        with believing():
             seen = self._read_agreement(said, agreement_ref)
             if seen.state in (AgreementState.PENDING, AgreementState.ACTIVE):
                 raise wire.Unreadable("not_ended")
@@ -147,12 +144,12 @@ class SandboxBank:
         _check_reference(spender.ref)
         body = wire.spender_body(spender)
         said = await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders", body)
-        if isinstance(said, _Refusal) and said.code == "agreement_inactive":
-            standing = _granted(await self._ask("GET", f"/v1/agreements/{agreement_ref}"))
-            with _believing():
+        if isinstance(said, Refusal) and said.code == "agreement_inactive":
+            standing = granted(await self._ask("GET", f"/v1/agreements/{agreement_ref}"))
+            with believing():
                 return self._read_agreement(standing, agreement_ref)
-        said = _granted(said)
-        with _believing():
+        said = granted(said)
+        with believing():
             seen = self._read_agreement(said, agreement_ref)
             if wire.spender_states(said).get(spender.ref) != "active":
                 raise wire.Unreadable("not_bound")
@@ -162,8 +159,8 @@ class SandboxBank:
         """Has the bank remove the spender; idempotent. Raises: NotKnown if it knows no such agreement or spender."""
         _check_reference(agreement_ref)
         _check_reference(spender_ref)
-        said = _granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders/{spender_ref}/remove", {}))
-        with _believing():
+        said = granted(await self._ask("POST", f"/v1/agreements/{agreement_ref}/spenders/{spender_ref}/remove", {}))
+        with believing():
             if wire.spender_states(said).get(spender_ref) == "active":
                 raise wire.Unreadable("not_removed")
             return self._read_agreement(said, agreement_ref)
@@ -171,22 +168,22 @@ class SandboxBank:
     async def debit(self, request: DebitRequest) -> ProviderDebit:
         """Debits the payer. Idempotent by key, for ever."""
         _check_key(request.key)
-        said = _accepted(await self._ask("POST", "/v1/debits", wire.debit_body(request)))
-        with _believing():
+        said = accepted(await self._ask("POST", "/v1/debits", wire.debit_body(request)))
+        with believing():
             return wire.read_debit(said, request)
 
     async def get_debit(self, request: DebitRequest) -> ProviderDebit:
         """The order under our key, as it stands. Raises: NotKnown if the bank never received the key."""
         _check_key(request.key)
-        said = _granted(await self._ask("GET", f"/v1/debits/by-key/{request.key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/debits/by-key/{request.key}"))
+        with believing():
             return wire.read_debit(said, request)
 
     async def look_up_debit(self, key: str) -> KnownDebit:
         """All that the bank knows of the order under a key. Raises: NotKnown, also for a key closed before it was received."""
         _check_key(key)
-        said = _granted(await self._ask("GET", f"/v1/debits/by-key/{key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/debits/by-key/{key}"))
+        with believing():
             known = wire.read_known_debit(said)
             if known is None:
                 raise NotKnown("closed_unreceived")
@@ -197,8 +194,8 @@ class SandboxBank:
     async def cancel_debit(self, request: DebitRequest) -> ProviderDebit:
         """Closes the key for good, received or not; SUCCEEDED if it was too late."""
         _check_key(request.key)
-        said = _accepted(await self._ask("POST", f"/v1/debits/by-key/{request.key}/cancel", {}))
-        with _believing():
+        said = accepted(await self._ask("POST", f"/v1/debits/by-key/{request.key}/cancel", {}))
+        with believing():
             seen = wire.read_debit(said, request)
             if seen.state is DebitState.PENDING:
                 raise wire.Unreadable("not_final")
@@ -208,15 +205,15 @@ class SandboxBank:
         """Gives money back; more than the rest is FAILED with `over_refund`. Idempotent by key."""
         _check_key(request.key)
         _check_key(request.debit_key)
-        said = _accepted(await self._ask("POST", "/v1/refunds", wire.refund_body(request)))
-        with _believing():
+        said = accepted(await self._ask("POST", "/v1/refunds", wire.refund_body(request)))
+        with believing():
             return wire.read_refund(said, request)
 
     async def get_refund(self, request: RefundRequest) -> ProviderRefund:
         """The refund under our key, as it stands. Raises: NotKnown if the bank never received the key."""
         _check_key(request.key)
-        said = _granted(await self._ask("GET", f"/v1/refunds/by-key/{request.key}"))
-        with _believing():
+        said = granted(await self._ask("GET", f"/v1/refunds/by-key/{request.key}"))
+        with believing():
             return wire.read_refund(said, request)
 
     def receive(self, inbound: Inbound) -> Notification:
@@ -237,33 +234,38 @@ class SandboxBank:
         except wire.Unreadable:
             return Notification(notice_id=event_id, seen=None)
 
-    async def statement(self, day: date) -> AsyncIterator[StatementLine]:
-        """The bank's own account of one UTC day; verified and read whole before the first line is given out.
+    async def statement(self, day: date) -> AsyncGenerator[StatementLine, None]:
+        """The bank's own account of one UTC day: whole and verified before the first line is given out.
 
-        Raises: UnknownOutcome, NotExecuted, Misconfigured; NotKnown if the bank has no statement of that day.
+        It comes into a file, and is read by a thread, so that nobody else who is served by this process waits for it.
+
+        Raises: UnknownOutcome, also at a line that cannot be read; NotExecuted; Misconfigured; NotKnown if the bank has no
+        statement of that day.
         """
         path = f"/v1/statements/{day.isoformat()}.csv"
-        timeout_s = max(STATEMENT_TIMEOUT_S, self._configuration.timeout_s)
-        answer = await self._exchange("GET", path, timeout_s=timeout_s, max_bytes=STATEMENT_MAX_BYTES)
-        refusal = _refusal(answer)
-        if refusal is not None:
-            raise _as_exception(refusal)
-        with _believing():
-            lines = wire.read_statement(answer.body, day)
-        for line in lines:
-            yield line
+        with TextIOWrapper(TemporaryFile(), encoding="utf-8", newline="") as table:
+            kept = await self._keep(path, table.buffer)
+            table.seek(0)
+            refusal = refusal_of(kept.status, lambda: table.buffer.read(MAX_ANSWER_BYTES))
+            if refusal is not None:
+                raise as_exception(refusal)
+            lines = wire.read_statement(table, day)
+            with believing():
+                while some := await asyncio.to_thread(lambda: list(islice(lines, _LINES_AT_ONCE))):
+                    for line in some:
+                        yield line
 
     async def close(self) -> None:
         """Lets go of connections."""
         await self._transport.close()
 
-    async def _ask(self, method: str, path: str, data: wire.Json | None = None) -> wire.Json | _Refusal:
+    async def _ask(self, method: str, path: str, data: wire.Json | None = None) -> wire.Json | Refusal:
         """One signed exchange of JSON; the bank's verified word, granted or refused."""
         answer = await self._exchange(method, path, b"" if data is None else wire.write_object(data))
-        refusal = _refusal(answer)
+        refusal = refusal_of(answer.status, lambda: answer.body)
         if refusal is not None:
             return refusal
-        with _believing():
+        with believing():
             return wire.read_object(answer.body)
 
     async def _exchange(
@@ -271,26 +273,39 @@ class SandboxBank:
         method: str,
         path: str,
         body: bytes = b"",
-        *,
-        timeout_s: float | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         nonce = self._nonces()
-        headers = {
-            "Authorization": signing.authorization(
-                self._private_key,
-                client_id=self._configuration.client_id,
-                method=method,
-                path=path,
-                body=body,
-                timestamp=int(self._clock()),
-                nonce=nonce,
-            )
-        }
+        headers = self._signed(method, path, body, nonce=nonce)
         if body:
             headers["Content-Type"] = "application/json"
-        url = self._configuration.base_url + path
-        answer = await self._transport.send(method, url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=max_bytes)
+        answer = await self._transport.send(method, self._configuration.base_url + path, headers=headers, body=body)
+        return self._verified(answer, nonce=nonce)
+
+    async def _keep(self, path: str, file: BinaryIO) -> Kept:
+        """One signed question whose long answer goes into a file."""
+        nonce = self._nonces()
+        kept = await self._transport.fetch(
+            self._configuration.base_url + path,
+            file,
+            headers=self._signed("GET", path, b"", nonce=nonce),
+            timeout_s=max(STATEMENT_TIMEOUT_S, self._configuration.timeout_s),
+            max_bytes=STATEMENT_MAX_BYTES,
+        )
+        return self._verified(kept, nonce=nonce)
+
+    def _signed(self, method: str, path: str, body: bytes, *, nonce: str) -> dict[str, str]:
+        authorization = signing.authorization(
+            self._private_key,
+            client_id=self._configuration.client_id,
+            method=method,
+            path=path,
+            body=body,
+            timestamp=int(self._clock()),
+            nonce=nonce,
+        )
+        return {"Authorization": authorization}
+
+    def _verified(self, answer: Said, *, nonce: str) -> Said:
         try:
             signing.verify_answer(answer, self._configuration.bank_keys, nonce=nonce)
         except BadSignature as error:
@@ -326,49 +341,6 @@ _REFUND_EVENTS: Final = frozenset(("refund.succeeded", "refund.failed"))
 def open_sandbox_bank(configuration: Mapping[str, object], secret: Sealed[bytes]) -> SandboxBank:
     """The adapter for one provider account. Raises: Misconfigured."""
     return SandboxBank(read_configuration(configuration), secret=secret)
-
-
-@contextmanager
-def _believing() -> Iterator[None]:
-    """Turns *cannot be read* into *unknown*."""
-    try:
-        yield
-    except wire.Unreadable as error:
-        raise UnknownOutcome(f"answer_unreadable: {error}") from error
-
-
-def _refusal(answer: Answer) -> _Refusal | None:
-    """None if the bank did as asked. Raises: UnknownOutcome for what is neither that nor a refusal of the request."""
-    if answer.status in _CREATED_OR_DONE:
-        return None
-    if not 400 <= answer.status < 500 or answer.status in _PERHAPS_CARRIED_OUT:
-        raise UnknownOutcome(f"status_{answer.status}")
-    with _believing():
-        code = wire.read_refusal(answer.body)
-    if code == "replayed":
-        # Somebody between us delivered the request twice: the first one may have been carried out.
-        raise UnknownOutcome("replayed")
-    return _Refusal(status=answer.status, code=code)
-
-
-def _granted(said: wire.Json | _Refusal) -> wire.Json:
-    """What was asked about. Raises: NotKnown if there is no such thing; Misconfigured."""
-    if isinstance(said, _Refusal):
-        raise _as_exception(said)
-    return said
-
-
-def _accepted(said: wire.Json | _Refusal) -> wire.Json:
-    """What was ordered. *Not found* is then said of what the order leans on, not of its key. Raises: Misconfigured."""
-    if isinstance(said, _Refusal):
-        raise Misconfigured(said.code)
-    return said
-
-
-def _as_exception(refusal: _Refusal) -> Exception:
-    if refusal.status == 404 and refusal.code == "not_found":
-        return NotKnown("not_found")
-    return Misconfigured(refusal.code)
 
 
 def _refused(key: str, failure: Failure) -> ProviderAgreement:

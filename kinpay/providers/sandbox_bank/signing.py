@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from kinpay.providers.contract import BadSignature, Inbound
-from kinpay.providers.http import Answer
+from kinpay.providers.http import Answer, Kept
 
 WINDOW_S: Final = 300
 """How far the time in a signed event may lie from ours, either way."""
@@ -46,9 +46,9 @@ def request_text(method: str, path: str, *, timestamp: str, nonce: str, body: by
     return f"{method}\n{path}\n{timestamp}\n{nonce}\n{sha256(body).hexdigest()}\n".encode()
 
 
-def answer_text(status: int, *, timestamp: str, nonce: str, body: bytes) -> bytes:
-    """The bytes that an answer's signature covers."""
-    return f"{status}\n{timestamp}\n{nonce}\n{sha256(body).hexdigest()}\n".encode()
+def answer_text(status: int, *, timestamp: str, nonce: str, body_sha256: str) -> bytes:
+    """The bytes that an answer's signature covers; `body_sha256` in hexadecimal digits."""
+    return f"{status}\n{timestamp}\n{nonce}\n{body_sha256}\n".encode()
 
 
 def authorization(
@@ -60,7 +60,7 @@ def authorization(
     return f'KINBANK-ED25519 keyid="{client_id}",ts="{timestamp}",nonce="{nonce}",sig="{signature}"'
 
 
-def verify_answer(answer: Answer, keys: BankKeys, *, nonce: str) -> None:
+def verify_answer(answer: Answer | Kept, keys: BankKeys, *, nonce: str) -> None:
     """Whether the bank itself gave this answer to the request that carried `nonce`.
 
     Its time is signed but not compared with ours: the nonce, fresh for this request, already proves that the answer is.
@@ -69,7 +69,7 @@ def verify_answer(answer: Answer, keys: BankKeys, *, nonce: str) -> None:
     seal = _read_seal(answer.headers)
     if seal.nonce != nonce:
         raise BadSignature("other_nonce")
-    _verify(seal, keys, answer_text(answer.status, timestamp=seal.timestamp, nonce=seal.nonce, body=answer.body))
+    _verify(seal, keys, answer_text(answer.status, timestamp=seal.timestamp, nonce=seal.nonce, body_sha256=answer.sha256))
 
 
 def verify_event(inbound: Inbound, keys: BankKeys) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
-from io import StringIO
 from ipaddress import ip_address
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
@@ -268,33 +267,34 @@ def read_refusal(body: bytes) -> str:
     return code
 
 
-def read_statement(body: bytes, day: date) -> tuple[StatementLine, ...]:
-    """Every line of one UTC day's CSV; wrong in one place, it is believed in none. Raises: Unreadable."""
+def read_statement(table: Iterable[str], day: date) -> Iterator[StatementLine]:
+    """The lines of one UTC day's CSV, one by one; wrong in one place, none is to be believed. Raises: Unreadable, there."""
+    rows = csv.reader(table, strict=True)
     try:
-        rows = list(csv.reader(StringIO(body.decode("utf-8"), newline=""), strict=True))
+        if tuple(next(rows, ())) != STATEMENT_COLUMNS:
+            raise Unreadable("columns")
+        for row in rows:
+            yield _line(row, day)
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("csv") from error
-    if not rows or tuple(rows[0]) != STATEMENT_COLUMNS:
-        raise Unreadable("columns")
-    return tuple(_line(row, day) for row in rows[1:])
 
 
 def _line(row: list[str], day: date) -> StatementLine:
+    """There may be a million of them."""
     if len(row) != len(STATEMENT_COLUMNS):
         raise Unreadable("columns")
-    cells = dict(zip(STATEMENT_COLUMNS, row, strict=True))
-    if not _WHOLE.fullmatch(cells["amount_minor"]):
+    kind, key, debit_key, _, _, amount_minor, currency, finished = row
+    if kind not in ("debit", "refund"):
+        raise Unreadable("kind")
+    if not is_key(key) or (debit_key and not is_key(debit_key)):
+        raise Unreadable("key")
+    if not _WHOLE.fullmatch(amount_minor):
         raise Unreadable("amount")
-    finished_at = read_moment(cells["finished_at"])
+    finished_at = read_moment(finished)
     if finished_at.date() != day:
         raise Unreadable("other_day")
-    return StatementLine(
-        kind=_text(cells, "kind"),
-        key=_key(cells, "key"),
-        debit_key=_key(cells, "debit_key") if cells["debit_key"] else None,
-        amount=_money(int(cells["amount_minor"]), cells["currency"]),
-        finished_at=finished_at,
-    )
+    amount = _money(int(amount_minor), currency)
+    return StatementLine(kind=kind, key=key, debit_key=debit_key or None, amount=amount, finished_at=finished_at)
 
 
 def _agreement_state(data: Json) -> AgreementState:

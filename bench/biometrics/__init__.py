@@ -1,0 +1,1 @@
+"""What the biometrics of this house are worth, measured on pictures that somebody has: `python -m bench.biometrics`."""
