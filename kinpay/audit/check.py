@@ -49,6 +49,7 @@ async def check(conn: Connection, *, overdue_after: timedelta | None = OVERDUE_A
         await check_rules(conn, dual.RULES, asked, findings)
         await check_rules(conn, reconciled.RULES, asked, findings)
         await reconciled.check_lines(conn, findings)
+        await dual.check_acts(conn, findings)
         if overdue_after is not None:
             await check_rules(conn, standing.WITH_A_WORKER, asked, findings)
         for batch in _batches(await lanes(conn)):

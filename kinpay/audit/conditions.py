@@ -62,11 +62,11 @@ def _permitted(value: str, condition: Terms) -> bool:
 
 def _is_open(hours: Terms, local: datetime) -> bool:
     clock, weekday, today = f"{local:%H:%M}", local.isoweekday(), local.date().isoformat()
-    calendar = hours.get("calendar")
+    calendar, openings = hours.get("calendar"), hours["open"]
     if calendar is not None:
         semesters = calendar["semesters"]
         within = not semesters or any(s["first"] <= today <= s["last"] for s in semesters)
         school = today in calendar["on"] or (within and weekday in calendar["weekdays"] and today not in calendar["off"])
-        if school != (hours.get("days", "school") == "school"):
-            return False
-    return any(weekday in o["weekdays"] and o["opens"] <= clock < o["closes"] for o in hours["open"])
+        kind = "school" if school else "other"
+        openings = [o for o in openings if o.get("days", hours.get("days", "school")) == kind]
+    return any(weekday in o["weekdays"] and o["opens"] <= clock < o["closes"] for o in openings)

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from kinpay.audit.conditions import Charged, objections
@@ -216,19 +216,21 @@ class Replay:
             if found is not None:
                 yield _Scope(kind, scope_id, found["terms"])
             if kind == "mandate" and found is not None:
-                yield from self._cooling(charge, scope_id, version, found["terms"])
+                yield from self._cooling(charge, scope_id, version)
 
-    def _cooling(self, charge: _Charge, mandate_id: str, version: int, terms: Terms) -> Iterator[_Scope]:
-        """What bound besides: limits of caution after the grant, and what held before each raise that was still cooling."""
-        cooling = terms.get("cooling")
+    def _cooling(self, charge: _Charge, mandate_id: str, version: int) -> Iterator[_Scope]:
+        """What bound besides, of every version up to this one: its caution after the grant, and what held before it if it was a
+        raise that was still cooling."""
         granted = self._history.expected["mandate"].get(mandate_id, {}).get("active_at")
-        if cooling and granted is not None and charge.decided_at < granted + timedelta(hours=cooling["hours"]):
-            yield _Scope("mandate", mandate_id, {"limits": cooling["limits"]})
-        for number in range(2, version + 1):
-            raised = self._facts.rows("mandate_version").get(f"{mandate_id}/{number}")
-            before = self._facts.rows("mandate_version").get(f"{mandate_id}/{number - 1}")
-            if raised and before and raised["cools_until"] is not None and charge.decided_at < raised["cools_until"]:
-                yield _Scope("mandate", mandate_id, before["terms"])
+        before: Terms | None = None
+        for number in range(1, version + 1):
+            row = self._facts.rows("mandate_version").get(f"{mandate_id}/{number}")
+            cooling = row["terms"].get("cooling") if row else None
+            if cooling and granted is not None and charge.decided_at < granted + timedelta(hours=cooling["hours"]):
+                yield _Scope("mandate", mandate_id, {"limits": cooling["limits"]})
+            if row and before and row["cools_until"] is not None and charge.decided_at < row["cools_until"]:
+                yield _Scope("mandate", mandate_id, before)
+            before = row["terms"] if row else None
 
     def _judge(self, charge: _Charge, row: Body) -> None:
         """Looks at one reservation as if it were made now."""
@@ -239,15 +241,16 @@ class Replay:
                 self._say(MANDATE, charge, f"is in {row['currency']}, its {scope.kind} in {currency}")
             for limit in scope.terms.get("limits", ()):
                 if row["amount_minor"] and selects(limit.get("filter", {}), charge.facts):
-                    self._limit(charge, scope, limit)
+                    self._limit(charge, scope, limit, row["fare_minor"])
             for said in objections(charge.facts, scope.terms, charge.decided_at, self._zone):
                 self._say(MANDATE, charge, f"does not meet the {said} of its {scope.kind} {scope.id}")
 
-    def _limit(self, charge: _Charge, scope: _Scope, limit: Terms) -> None:
+    def _limit(self, charge: _Charge, scope: _Scope, limit: Terms, fare_minor: int | None) -> None:
         amount = part_minor(limit.get("filter", {}), charge.facts, charge.gross_minor)
         most, least = limit.get("at_most"), limit.get("at_least")
-        if least is not None and amount < least:
-            self._say(OVERSPEND, charge, f"{amount} is below the {least} of its {scope.kind} {scope.id}")
+        plain = part_minor(limit.get("filter", {}), charge.facts, max(charge.gross_minor, fare_minor or 0))
+        if least is not None and plain < least:
+            self._say(OVERSPEND, charge, f"{plain} is below the {least} of its {scope.kind} {scope.id}")
         if most is None:
             return
         counted = self._counted(scope.kind, scope.id, limit)
@@ -266,9 +269,11 @@ class Replay:
         most: int = limit["at_most"]
         if limit.get("proration") != "first_period":
             return most
-        anchor, period = self._facts.anchor(scope.kind, scope.id), period_named(counted[1])
-        first = days_around(anchor, period) == days_around(local_date(moment, self._zone), period)
-        return prorated(most, anchor, period) if first else most
+        start, period = self._facts.anchor(scope.kind, scope.id), period_named(counted[1])
+        if start.isoformat() < scope.terms.get("valid_from", ""):
+            start = date.fromisoformat(scope.terms["valid_from"])
+        first = days_around(start, period) == days_around(local_date(moment, self._zone), period)
+        return prorated(most, start, period) if first else most
 
     def _used(self, counted: Counted, chosen: Terms, moment: datetime) -> tuple[int, int]:
         """What the window around `moment` has used, with what it must at least carry from before a change of zone."""

@@ -84,6 +84,16 @@ TEMPLATE_RECEIPT = Sql("""
     FROM template t WHERE t.destroyed_at IS NOT NULL
       AND NOT EXISTS (SELECT FROM audit_event e WHERE e.subject_id = t.id AND e.kind = 'template.destroyed')
 """)
+GALLERY_MEMBER = Sql("""
+    SELECT replace(m.person_id::text, '-', '') AS id,
+           'is looked for at site ' || replace(m.site_id::text, '-', '') || CASE WHEN p.operator_id <> o.operator_id
+           THEN ', which belongs to another operator' ELSE ', and no template of theirs is kept' END AS detail
+    FROM gallery_member m JOIN person p ON p.id = m.person_id JOIN site s ON s.id = m.site_id
+    JOIN merchant o ON o.id = s.merchant_id
+    WHERE p.operator_id <> o.operator_id
+       OR NOT EXISTS (SELECT FROM template t JOIN template_vector v ON v.template_id = t.id
+                      WHERE t.person_id = m.person_id AND t.destroyed_at IS NULL)
+""")
 CHARGE_LINKS = Sql("""
     SELECT replace(c.id::text, '-', '') AS id,
            'circle, operator, merchant, terminal, mandate, agreement or credential do not belong together' AS detail
@@ -175,6 +185,7 @@ RULES: Final = (
     Rule("I14 notify_ack", "inbox", INBOX_STATE),
     Rule(_BIOMETRIC, "template", TEMPLATE_AFTER_END),
     Rule(_BIOMETRIC, "template", TEMPLATE_RECEIPT),
+    Rule(_BIOMETRIC, "gallery_member", GALLERY_MEMBER),
     Rule(_ISOLATION, "charge", CHARGE_LINKS),
     Rule(_ISOLATION, "debit, refund", DEBIT_LINKS),
     Rule(_ISOLATION, "", CONSENT_LINKS),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
-from kinpay.audit.facts import Facts
+from kinpay.audit.facts import Facts, Row
 from kinpay.audit.findings import Findings
 from kinpay.mandates.limit import filter_hash
 from kinpay.mandates.terms import terms_hash
@@ -36,12 +38,21 @@ def check_consents(facts: Facts, findings: Findings) -> None:
 
 
 def _check_cooling(facts: Facts, findings: Findings) -> None:
-    """A raise cools down for as long as the terms that it raises said, or, being none, not at all."""
+    """A raise cools down for as long as what still held when it was made said, or, being nothing, not at all."""
     versions = facts.rows("mandate_version")
     for key, version in versions.items():
         mandate_id, _, number = key.partition("/")
-        before = versions.get(f"{mandate_id}/{int(number) - 1}")
-        cooling = before["terms"].get("cooling") if before is not None else None
-        due = version["since"] + timedelta(hours=cooling["hours"]) if cooling else None
+        earlier = [versions.get(f"{mandate_id}/{one}") for one in range(1, int(number))]
+        hours = [row["terms"]["cooling"]["hours"] for row in _holding(earlier, version["since"]) if row["terms"].get("cooling")]
+        due = version["since"] + timedelta(hours=max(hours)) if hours else None
         if version["cools_until"] not in (None, due):
             findings.add(CONSENT, "mandate_version", (key,), f"cools down until {version['cools_until']}, not until {due}")
+
+
+def _holding(versions: list[Row | None], moment: datetime) -> Iterator[Row]:
+    """The last of the versions, and those that bind besides at a moment as the raise of them has not cooled down."""
+    if versions and versions[-1] is not None:
+        yield versions[-1]
+    for row, raised in pairwise(versions):
+        if row and raised and raised["cools_until"] is not None and raised["cools_until"] > moment:
+            yield row

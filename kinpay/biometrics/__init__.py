@@ -1,1 +1,1 @@
-"""Who is standing here. For now only the keeping of templates: opaque, versioned blobs, encrypted each under its own key."""
+"""Who is standing here: templates, encrypted each under its own key; galleries; and how sure a face has to be for an amount."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kinpay.biometrics import store
+from kinpay.biometrics import gallery_store, store
 from kinpay.biometrics.keyring import Keyring, new_data_key
+from kinpay.biometrics.rotation import Rotations
+from kinpay.biometrics.rotation_store import rotation_in_use
 from kinpay.biometrics.store import TemplateRow
-from kinpay.biometrics.template import Template
+from kinpay.biometrics.template import Modality, Sample, Template, rotated
 from kinpay.database import audit, outbox
 from kinpay.database.audit import Event
 from kinpay.database.pool import Database, database_now
@@ -66,10 +68,6 @@ async def enrol(
     if operator_id is None:
         raise NotFound()
     template_id, key_id, data_key = new_id(), new_id(), new_data_key()
-    nonce = os.urandom(_NONCE)
-    bound_to = _bound_to(template_id, person_id, template.model, template.model_version)
-    sealed = nonce + AESGCM(data_key.open()).encrypt(nonce, template.content.open(), bound_to)
-    await keyring.wrap(key_id, data_key)
     row = TemplateRow(
         id=template_id,
         person_id=person_id,
@@ -77,18 +75,89 @@ async def enrol(
         key_id=key_id,
         model=template.model,
         model_version=template.model_version,
-        ciphertext=sealed,
+        ciphertext=None,
         provisional_until=provisional_until,
         destroyed_at=None,
+        modality=template.modality,
+        dimension=template.dimension,
+        pictures=template.pictures,
+        rotation_version=template.rotation_version,
     )
+    row = replace(row, ciphertext=sealed(row, data_key, template.content))
+    await keyring.wrap(key_id, data_key)
     await store.insert(conn, row, captured_by=captured_by, now=now)
     body = {"person_id": person_id, "key_id": key_id, "provisional": provisional_until is not None}
     await audit.record(conn, lane, Event("template.enrolled", template_id, body, captured_by), now=now)
+    if provisional_until is None:
+        await gallery_store.join_where_captured(conn, template_id, lane=lane, now=now)
     return template_id
 
 
-def _bound_to(template_id: str, person_id: str, model: str, model_version: str) -> bytes:
-    return "\n".join((template_id, person_id, model, model_version)).encode()
+async def enrol_sample(
+    conn: Connection,
+    keyring: Keyring,
+    rotations: Rotations,
+    *,
+    person_id: str,
+    sample: Sample,
+    captured_by: str,
+    provisional_until: datetime | None,
+    lane: str,
+    now: datetime,
+) -> str:
+    """`enrol` for a vector of ours: rotated by the operator's rotation in use, then rounded, then encrypted.
+
+    Raises: NotFound for an unknown person; RotationGone; SealBroken.
+    """
+    operator_id = await store.operator_of(conn, person_id)
+    if operator_id is None:
+        raise NotFound()
+    version = await rotation_in_use(conn, rotations, operator_id, now=now)
+    matrix = await rotations.matrix(operator_id, version, model_id=sample.model_id, dimension=sample.dimension)
+    return await enrol(
+        conn,
+        keyring,
+        person_id=person_id,
+        template=rotated(sample, matrix, rotation_version=version),
+        captured_by=captured_by,
+        provisional_until=provisional_until,
+        lane=lane,
+        now=now,
+    )
+
+
+def _bound_to(row: TemplateRow) -> bytes:
+    """What a ciphertext is bound to, so that one that was moved or relabelled does not open."""
+    if row.modality == Modality.OPAQUE:
+        return "\n".join((row.id, row.person_id, row.model, row.model_version)).encode()
+    shape = f"{row.dimension}x{row.pictures}r{row.rotation_version}"
+    parts = (row.operator_id, row.person_id, row.modality, row.model, row.model_version, shape, row.id)
+    return "\n".join(parts).encode()
+
+
+def sealed(row: TemplateRow, data_key: Sealed[bytes], content: Sealed[bytes]) -> bytes:
+    """`content` encrypted for `row`, whose own ciphertext plays no part."""
+    nonce = os.urandom(_NONCE)
+    return nonce + AESGCM(data_key.open()).encrypt(nonce, content.open(), _bound_to(row))
+
+
+def opened(row: TemplateRow, data_key: Sealed[bytes]) -> Template:
+    """What lies in `row`. Raises: NotFound once it is destroyed; SealBroken."""
+    if row.ciphertext is None:
+        raise NotFound()
+    try:
+        content = AESGCM(data_key.open()).decrypt(row.ciphertext[:_NONCE], row.ciphertext[_NONCE:], _bound_to(row))
+    except InvalidTag:
+        raise SealBroken(template_id=row.id) from None
+    return Template(
+        model=row.model,
+        model_version=row.model_version,
+        content=Sealed(content),
+        modality=Modality(row.modality),
+        dimension=row.dimension,
+        pictures=row.pictures,
+        rotation_version=row.rotation_version,
+    )
 
 
 async def open_template(conn: Connection, keyring: Keyring, *, template_id: str, now: datetime) -> Template:
@@ -99,13 +168,7 @@ async def open_template(conn: Connection, keyring: Keyring, *, template_id: str,
     row = await store.find(conn, template_id)
     if row is None or row.ciphertext is None or (row.provisional_until is not None and row.provisional_until <= now):
         raise NotFound()
-    data_key = await keyring.unwrap(row.key_id)
-    bound_to = _bound_to(row.id, row.person_id, row.model, row.model_version)
-    try:
-        content = AESGCM(data_key.open()).decrypt(row.ciphertext[:_NONCE], row.ciphertext[_NONCE:], bound_to)
-    except InvalidTag:
-        raise SealBroken(template_id=template_id) from None
-    return Template(model=row.model, model_version=row.model_version, content=Sealed(content))
+    return opened(row, await keyring.unwrap(row.key_id))
 
 
 async def confirm(conn: Connection, template_id: str, *, lane: str, now: datetime) -> bool:
@@ -113,6 +176,7 @@ async def confirm(conn: Connection, template_id: str, *, lane: str, now: datetim
     if not await store.confirm(conn, template_id, now=now):
         return False
     await audit.record(conn, lane, Event("template.confirmed", template_id, {}), now=now)
+    await gallery_store.join_where_captured(conn, template_id, lane=lane, now=now)
     return True
 
 
@@ -128,6 +192,7 @@ async def destroy(conn: Connection, template_id: str, *, reason: str, lane: str,
     await outbox.enqueue(conn, KEY_TASK, lane=lane, subject_id=template_id, body=body, now=now)
     event = Event("template.destroyed", template_id, {"key_id": key_id, "reason": reason})
     await audit.record(conn, lane, event, now=now)
+    await gallery_store.take_out(conn, template_id, lane=lane, now=now)
     return Erased(template_id=template_id, key_id=key_id, lane=lane)
 
 

@@ -12,7 +12,7 @@ import base64
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -44,6 +44,10 @@ class Keyring(Protocol):
 
     async def unwrap(self, key_id: str) -> Sealed[bytes]:
         """The data key. Raises: KeyGone; SealBroken if none of the server's roots opens it."""
+        ...
+
+    async def unwrap_all(self, key_ids: Sequence[str]) -> dict[str, Sealed[bytes]]:
+        """The data keys that are still there, by id. Raises: SealBroken."""
         ...
 
     async def rotate(self) -> int:
@@ -96,6 +100,10 @@ class FolderKeyring:
     async def unwrap(self, key_id: str) -> Sealed[bytes]:
         """The data key. Raises: KeyGone; SealBroken."""
         return await asyncio.to_thread(self._read, key_id)
+
+    async def unwrap_all(self, key_ids: Sequence[str]) -> dict[str, Sealed[bytes]]:
+        """The data keys that are still there. Raises: SealBroken."""
+        return await asyncio.to_thread(self._read_all, key_ids)
 
     async def rotate(self) -> int:
         """Wraps anew what an older root had wrapped; may be interrupted and begun again."""
@@ -153,6 +161,15 @@ class FolderKeyring:
 
     def _read(self, key_id: str) -> Sealed[bytes]:
         return Sealed(self._open(self._wrapped(key_id), key_id))
+
+    def _read_all(self, key_ids: Sequence[str]) -> dict[str, Sealed[bytes]]:
+        found: dict[str, Sealed[bytes]] = {}
+        for key_id in key_ids:
+            try:
+                found[key_id] = self._read(key_id)
+            except KeyGone:
+                continue
+        return found
 
     def _wrapped(self, key_id: str) -> _Wrapped:
         try:

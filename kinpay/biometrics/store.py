@@ -21,11 +21,19 @@ class TemplateRow:
     ciphertext: bytes | None
     provisional_until: datetime | None
     destroyed_at: datetime | None
+    modality: str = "opaque"
+    dimension: int | None = None
+    pictures: int | None = None
+    rotation_version: int | None = None
 
 
 INSERT = Sql("""
     INSERT INTO template (id, person_id, key_id, model, model_version, ciphertext, provisional_until, captured_by, created_at)
     VALUES (:id, :person_id, :key_id, :model, :model_version, :ciphertext, :provisional_until, :captured_by, :now)
+""")
+INSERT_VECTOR = Sql("""
+    INSERT INTO template_vector (template_id, modality, dimension, pictures, rotation_version)
+    VALUES (:template_id, :modality, :dimension, :pictures, :rotation_version)
 """)
 
 
@@ -49,12 +57,16 @@ async def insert(
         captured_by=captured_by,
         now=now,
     )
+    if row.dimension is not None:
+        shape = {"dimension": row.dimension, "pictures": row.pictures, "rotation_version": row.rotation_version}
+        await INSERT_VECTOR.run(conn, template_id=row.id, modality=row.modality, **shape)
 
 
 FIND = Sql("""
     SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
-           t.destroyed_at
-    FROM template t JOIN person p ON p.id = t.person_id WHERE t.id = :template_id
+           t.destroyed_at, coalesce(v.modality, 'opaque') AS modality, v.dimension, v.pictures, v.rotation_version
+    FROM template t JOIN person p ON p.id = t.person_id LEFT JOIN template_vector v ON v.template_id = t.id
+    WHERE t.id = :template_id
 """)
 
 
@@ -62,6 +74,34 @@ async def find(conn: Connection, template_id: str) -> TemplateRow | None:
     """The template of that id, destroyed or not."""
     row = await FIND.row(conn, template_id=template_id)
     return None if row is None else TemplateRow(**row)
+
+
+SEVERAL = Sql("""
+    SELECT t.id, t.person_id, p.operator_id, t.key_id, t.model, t.model_version, t.ciphertext, t.provisional_until,
+           t.destroyed_at, v.modality, v.dimension, v.pictures, v.rotation_version
+    FROM template t JOIN person p ON p.id = t.person_id JOIN template_vector v ON v.template_id = t.id
+    WHERE t.id = ANY(:template_ids::uuid[]) AND t.ciphertext IS NOT NULL
+""")
+
+
+async def kept_vectors(conn: Connection, template_ids: list[str]) -> list[TemplateRow]:
+    """Those of `template_ids` that are vectors and not destroyed."""
+    return [TemplateRow(**row) for row in await SEVERAL.rows(conn, template_ids=template_ids)]
+
+
+REWRITE = Sql("""
+    WITH moved AS (
+        UPDATE template_vector SET rotation_version = :rotation_version
+        WHERE template_id = :template_id AND rotation_version = :before RETURNING template_id)
+    UPDATE template t SET ciphertext = :ciphertext FROM moved
+    WHERE t.id = moved.template_id AND t.destroyed_at IS NULL RETURNING t.id
+""")
+
+
+async def rewrite(conn: Connection, template_id: str, *, ciphertext: bytes, before: int, rotation_version: int) -> bool:
+    """Puts the same template under another rotation; False if it was destroyed or moved on meanwhile."""
+    named = {"template_id": template_id, "before": before, "rotation_version": rotation_version}
+    return await REWRITE.value(conn, **named, ciphertext=ciphertext) is not None
 
 
 OPERATOR_OF = Sql("SELECT operator_id FROM person WHERE id = :person_id")

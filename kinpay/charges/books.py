@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kinpay.charges.charge import CHARGE, ChargeEvent, ChargeState
 from kinpay.charges.debit import DebitStatus
+from kinpay.charges.description import Part, describe_day, describe_one
 from kinpay.charges.request import Charge
 from kinpay.charges.rolled import unroll
 from kinpay.charges.store import CHARGE_COLUMNS, charge_of
@@ -56,24 +57,34 @@ MOVE_CHARGE = Sql("""
 
 
 async def move_charge(
-    conn: Connection, charge: Charge, event: ChargeEvent, *, now: datetime, retry_at: datetime | None = None, **detail: Any
+    conn: Connection,
+    charge: Charge,
+    event: ChargeEvent,
+    *,
+    now: datetime,
+    retry_at: datetime | None = None,
+    actor_id: str | None = None,
+    **detail: Any,
 ) -> Event:
     """Moves the charge along its life cycle and writes its changed fields; returns the audit event to record.
+
+    `actor_id`: whoever asked for it; None where it happens by itself.
 
     Raises: WrongState if the life cycle does not allow it; Conflict if somebody moved it meanwhile.
     """
     before = charge.state
     charge.state = CHARGE.after(before, event)
     await _write(conn, charge, before, now=now, retry_at=retry_at)
-    return Event(
-        f"charge.{event.value}", charge.id, {"from": before.value, "to": charge.state.value, **amounts(charge), **detail}
-    )
+    body = {"from": before.value, "to": charge.state.value, **amounts(charge), **detail}
+    return Event(f"charge.{event.value}", charge.id, body, actor_id)
 
 
-async def rewrite_charge(conn: Connection, charge: Charge, kind: str, *, now: datetime, **detail: Any) -> Event:
+async def rewrite_charge(
+    conn: Connection, charge: Charge, kind: str, *, now: datetime, actor_id: str | None = None, **detail: Any
+) -> Event:
     """Writes changed fields of a charge that stays in its state (a refund, a wish to void); returns the audit event."""
     await _write(conn, charge, charge.state, now=now, retry_at=None)
-    return Event(f"charge.{kind}", charge.id, {**amounts(charge), **detail})
+    return Event(f"charge.{kind}", charge.id, {**amounts(charge), **detail}, actor_id)
 
 
 def amounts(charge: Charge) -> dict[str, Any]:
@@ -149,15 +160,19 @@ class Debit:
         """The one charge that it is for; None of a day's debit, which is for several."""
         return self.charge_ids[0] if self.day is None else None
 
-    @property
-    def description(self) -> str:
-        """What the payer reads at the provider. From it, and from nothing else, a debit that our books lost is booked again."""
-        return description_of(self.charge_ids[0], terminal_id=self.terminal_id, day=self.day)
+
+PARTS = Sql("""
+    SELECT cd.charge_id, c.terminal_id, c.spender_id, cd.amount_minor
+    FROM charge_debit cd JOIN charge c ON c.id = cd.charge_id AND c.circle_id = cd.circle_id
+    WHERE cd.debit_id = :debit_id
+""")
 
 
-def description_of(charge_id: str, *, terminal_id: str, day: date | None) -> str:
-    """The charge and the end of its terminal's id; a day's debit is for many charges and names the day."""
-    return f"kinpay {day}" if day is not None else f"kinpay {charge_id} {terminal_id[-8:]}"
+async def description_of(conn: Connection, debit: Debit) -> str:
+    """What the payer reads at the provider. From it, and from nothing else, a debit that our books lost is booked again."""
+    if debit.day is None:
+        return describe_one(debit.charge_ids[0], terminal_id=debit.terminal_id)
+    return describe_day(debit.day, [Part(**row) for row in await PARTS.rows(conn, debit_id=debit.id)])
 
 
 READ_DEBIT = Sql("""
@@ -213,13 +228,15 @@ async def write_debit(
     now: datetime,
     day: date | None = None,
     debit_id: str | None = None,
+    agreement_id: str | None = None,
 ) -> tuple[str, Event]:
     """A new debit for the captured amounts on the charges' present agreement; committed before the first byte leaves.
 
-    Several charges are one day's. The provider is told the spender if there is just one. `debit_id`: the key of one that the
-    provider has already, where our books lost it.
+    Several charges are one day's. The provider is told the spender if there is just one. `debit_id`, `agreement_id`: the key of
+    one that the provider has already, where our books lost it, and whom it debited.
     """
     debit_id, first = debit_id or new_id(), charges[0]
+    agreement_id = agreement_id or first.agreement_id
     amounts = {charge.id: charge.debited_minor for charge in charges}
     spenders = {charge.spender_id for charge in charges}
     await WRITE_DEBIT.run(
@@ -231,7 +248,7 @@ async def write_debit(
         amount_minor=sum(amounts.values()),
         kind=kind,
         day=day,
-        agreement_id=first.agreement_id,
+        agreement_id=agreement_id,
         now=now,
         next_check_at=now + FIRST_CHECK,
     )
@@ -241,7 +258,7 @@ async def write_debit(
     about = {"charge_id": first.id} if day is None else {"charges": amounts, "day": day.isoformat()}
     body = {
         **about,
-        "agreement_id": first.agreement_id,
+        "agreement_id": agreement_id,
         "amount_minor": sum(amounts.values()),
         "currency": first.currency,
         "kind": kind,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from kinpay.charges.order import Order
 from kinpay.charges.reason import Rank, Reason, rank_of
 from kinpay.charges.standing import TRAIL, Bounds, Ceiling, Moment, Scope, Trail, Usage
@@ -25,6 +27,7 @@ def against(order: Order, bounds: Bounds, usage: Usage, moment: Moment) -> list[
         period = ceiling.period
         if period is None:
             reasons += _per_payment(ceiling, part, bounds)
+            reasons += _below(ceiling, order, bounds)
             continue
         used, most = ceiling.used(usage, moment), ceiling.most(moment)
         taken, more = (used.count, 1) if ceiling.counts else (used.amount_minor, part)
@@ -38,10 +41,18 @@ def _per_payment(ceiling: Ceiling, part: int, bounds: Bounds) -> list[Reason]:
     if ceiling.at_most is not None and part > ceiling.at_most:
         code = _code(bounds, ceiling, "PER_PAYMENT")
         reasons.append(Reason(Rank.PER_PAYMENT, code, at_most=ceiling.at_most, resets_at=bounds.until))
-    if ceiling.at_least is not None and part < ceiling.at_least:
-        code = _code(bounds, ceiling, "PER_PAYMENT_MIN")
-        reasons.append(Reason(Rank.PER_PAYMENT, code, at_least=ceiling.at_least, resets_at=bounds.until))
     return reasons
+
+
+def _below(ceiling: Ceiling, order: Order, bounds: Bounds) -> list[Reason]:
+    """A floor is about what is sold: of a ride that a fare rule made cheaper, its plain fare."""
+    if ceiling.at_least is None:
+        return []
+    plain = order if order.fare_minor is None else msgspec.structs.replace(order, amount_minor=order.fare_minor)
+    if (plain.amount_minor if ceiling.filter is None else ceiling.filter.part_of(plain)) >= ceiling.at_least:
+        return []
+    code = _code(bounds, ceiling, "PER_PAYMENT_MIN")
+    return [Reason(Rank.PER_PAYMENT, code, at_least=ceiling.at_least, resets_at=bounds.until)]
 
 
 def _beyond(ceiling: Ceiling, period: Period, bounds: Bounds, usage: Usage, moment: Moment, *, taken: int, more: int) -> Reason:

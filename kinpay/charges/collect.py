@@ -20,22 +20,24 @@ from kinpay.primitives.errors import Invalid
 TODAY = Sql("SELECT (:now::timestamptz AT TIME ZONE time_zone)::date FROM operator WHERE id = :operator_id")
 
 
-async def collect(conn: Connection, circle: LockedCircle, charge: Charge, *, wanted_minor: int, now: datetime) -> None:
+async def collect(
+    conn: Connection, circle: LockedCircle, charge: Charge, *, wanted_minor: int, actor_id: str, now: datetime
+) -> None:
     """HELD → DUE, for `wanted_minor` of what was authorised: it is handed over, and nobody is debited before the day ends."""
     held = charge.taken
     day: date = await TODAY.value(conn, operator_id=circle.operator_id, now=now)
     charge.captured_minor, charge.delivered, charge.due_on = wanted_minor, True, day
     if charge.taken != held:
         await change_usage(conn, charge, before=held, after=charge.taken)
-    moved = await move_charge(conn, charge, ChargeEvent.COLLECT, now=now, due_on=day.isoformat())
+    moved = await move_charge(conn, charge, ChargeEvent.COLLECT, now=now, actor_id=actor_id, due_on=day.isoformat())
     await record(conn, circle.id, moved, now=now)
     await enqueue(conn, "charge.due", lane=circle.id, subject_id=charge.id, body={"day": day.isoformat()}, now=now)
 
 
-async def give_for_nothing(conn: Connection, circle: LockedCircle, charge: Charge, *, now: datetime) -> None:
+async def give_for_nothing(conn: Connection, circle: LockedCircle, charge: Charge, *, actor_id: str, now: datetime) -> None:
     """HELD → SUCCEEDED of a ride that costs nothing: there is nothing to debit, and nothing to book."""
     charge.captured_minor, charge.delivered = 0, True
-    moved = await move_charge(conn, charge, ChargeEvent.SUCCEED, now=now)
+    moved = await move_charge(conn, charge, ChargeEvent.SUCCEED, now=now, actor_id=actor_id)
     await record(conn, circle.id, moved, now=now)
     await enqueue(conn, "charge.succeeded", lane=circle.id, subject_id=charge.id, body={"late": False}, now=now)
 
@@ -53,12 +55,12 @@ async def reduce_due(
     before = charge.taken
     if left == 0:
         await change_usage(conn, charge, before=before, after=None)
-        event = await move_charge(conn, charge, ChargeEvent.VOID, now=now, reason="given_back")
+        event = await move_charge(conn, charge, ChargeEvent.VOID, now=now, actor_id=actor_id, reason="given_back")
         topic, body = "charge.voided", {"reason": "given_back"}
     else:
         charge.captured_minor = left
         await change_usage(conn, charge, before=before, after=charge.taken)
-        event = await rewrite_charge(conn, charge, "reduced", now=now, amount_minor=amount_minor)
+        event = await rewrite_charge(conn, charge, "reduced", now=now, actor_id=actor_id, amount_minor=amount_minor)
         topic, body = "charge.due", {}
     await record(conn, circle.id, event, now=now)
     await enqueue(conn, topic, lane=circle.id, subject_id=charge.id, body={**body, "actor_id": actor_id}, now=now)

@@ -8,8 +8,9 @@ from typing import Any
 
 from kinpay.charges.hours import Hours, Opening, SchoolDays
 from kinpay.charges.standing import NO_CONDITIONS, Allowed, Bounds, Ceiling, Chosen, Conditions, Counter, Scope
-from kinpay.mandates.limit import period_of, prorated, refunds_of
+from kinpay.mandates.limit import begins, period_of, prorated, refunds_of
 from kinpay.primitives.clock import start_of_day
+from kinpay.primitives.fields import EARLIEST, LATEST
 from kinpay.primitives.period import Period, days_around, period_named
 
 CounterMap = Mapping[tuple[str, str, str], tuple[str, Chosen | None]]
@@ -29,12 +30,15 @@ def bounds_of(
 
     `until`: they bind before that instant only, beside other bounds of the same scope, which keep the counters.
     """
-    ceilings = tuple(_ceiling(limit, scope, counters, anchor, time_zone) for limit in terms.get("limits", ()))
+    start = begins(anchor, terms.get("valid_from"))
+    ceilings = tuple(_ceiling(limit, scope, counters, anchor, start, time_zone) for limit in terms.get("limits", ()))
     counted = () if until is not None else tuple(_counter(key[0], *found) for key, found in counters.items())
     return Bounds(scope, ceilings, counted, _conditions(terms, time_zone), until)
 
 
-def _ceiling(limit: Mapping[str, Any], scope: Scope, counters: CounterMap, anchor: date, time_zone: str) -> Ceiling:
+def _ceiling(
+    limit: Mapping[str, Any], scope: Scope, counters: CounterMap, anchor: date, start: date, time_zone: str
+) -> Ceiling:
     name = period_of(limit, anchor)
     written = limit.get("filter", {})
     return Ceiling(
@@ -46,13 +50,13 @@ def _ceiling(limit: Mapping[str, Any], scope: Scope, counters: CounterMap, ancho
         chosen(written),
         "" if name is None else counters[(name, filter_name(written), refunds_of(limit))][0],
         name or "",
-        _first(limit, period_named(name), anchor, time_zone) if name and limit.get("proration") == "first_period" else None,
+        _first(limit, period_named(name), start, time_zone) if name and limit.get("proration") == "first_period" else None,
     )
 
 
-def _first(limit: Mapping[str, Any], period: Period, anchor: date, time_zone: str) -> tuple[datetime, int]:
-    first, _ = days_around(anchor, period)
-    return start_of_day(first, time_zone), prorated(limit["at_most"], anchor, period)
+def _first(limit: Mapping[str, Any], period: Period, start: date, time_zone: str) -> tuple[datetime, int]:
+    first, _ = days_around(start, period)
+    return start_of_day(first, time_zone), prorated(limit["at_most"], start, period)
 
 
 def _counter(period: str, counter_id: str, selected: Chosen | None) -> Counter:
@@ -83,24 +87,26 @@ def _conditions(terms: Mapping[str, Any], time_zone: str) -> Conditions:
     compiled = Conditions(
         **{kind: tuple(found) for kind, found in lists.items()},
         hours=tuple(hours),
-        valid_from=start_of_day(date.fromisoformat(valid_from), time_zone) if valid_from else None,
-        valid_until=start_of_day(date.fromisoformat(valid_to) + timedelta(days=1), time_zone) if valid_to else None,
+        valid_from=start_of_day(_day(valid_from), time_zone) if valid_from else None,
+        valid_until=start_of_day(_day(valid_to) + timedelta(days=1), time_zone) if valid_to else None,
     )
     return NO_CONDITIONS if compiled == NO_CONDITIONS else compiled
 
 
+def _day(written: str) -> date:
+    """A day with another one before and after it: terms from before days had bounds may say `9999-12-31` or `0001-01-01`."""
+    return min(max(date.fromisoformat(written), EARLIEST), LATEST)
+
+
 def _hours(written: Mapping[str, Any]) -> Hours:
-    calendar = written.get("calendar")
-    return Hours(
-        tuple(_opening(item) for item in written["open"]),
-        None if calendar is None else _school_days(calendar),
-        written.get("days", "school") == "school",
-    )
+    calendar, days = written.get("calendar"), written.get("days", "school")
+    openings = tuple(_opening(item, item.get("days", days)) for item in written["open"])
+    return Hours(openings, None if calendar is None else _school_days(calendar))
 
 
-def _opening(written: Mapping[str, Any]) -> Opening:
+def _opening(written: Mapping[str, Any], days: str) -> Opening:
     closes = None if written["closes"] == "24:00" else time.fromisoformat(written["closes"])
-    return Opening(time.fromisoformat(written["opens"]), closes, frozenset(written["weekdays"]))
+    return Opening(time.fromisoformat(written["opens"]), closes, frozenset(written["weekdays"]), days == "school")
 
 
 def _school_days(written: Mapping[str, Any]) -> SchoolDays:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from kinpay.charges.books import move_charge, write_debit
 from kinpay.charges.charge import ChargeEvent
@@ -108,28 +108,20 @@ def pack(charges: Iterable[Charge], cap_minor: int | None) -> Iterator[list[Char
         yield part
 
 
-async def freeze(
-    conn: Connection,
-    charges: Sequence[Charge],
-    *,
-    day: date | None,
-    now: datetime,
-    more: Sequence[Charge] = (),
-    debit_id: str | None = None,
-) -> str:
-    """DUE → SUBMITTED of these charges, with their one debit and the capture of each in the books.
-
-    `more` and `debit_id`: charges submitted already, and the debit's key, where a debit is booked that our books lost.
-    """
-    events: list[Event] = []
-    for charge in charges:
-        about = entry.About(circle_id=charge.circle_id, charge_id=charge.id)
-        amount = Money(charge.debited_minor, charge.currency)
-        captured = entry.capture(about, payer_id=charge.payer_id or "", merchant_id=charge.merchant_id, amount=amount)
-        events += [await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now), await post(conn, captured, now=now)]
-    debit_id, sent = await write_debit(conn, [*charges, *more], kind="daily", day=day, now=now, debit_id=debit_id)
-    await record(conn, [*charges, *more][0].circle_id, *events, sent, now=now)
+async def freeze(conn: Connection, charges: Sequence[Charge], *, day: date | None, now: datetime) -> str:
+    """DUE → SUBMITTED of these charges, with their one debit and the capture of each in the books."""
+    events = [event for charge in charges for event in await submit_due(conn, charge, now=now)]
+    debit_id, sent = await write_debit(conn, charges, kind="daily", day=day, now=now)
+    await record(conn, charges[0].circle_id, *events, sent, now=now)
     return debit_id
+
+
+async def submit_due(conn: Connection, charge: Charge, *, now: datetime, **detail: Any) -> list[Event]:
+    """DUE → SUBMITTED with its capture in the books: from now on a debit takes it. Returns the audit events to record."""
+    about = entry.About(circle_id=charge.circle_id, charge_id=charge.id)
+    amount = Money(charge.debited_minor, charge.currency)
+    captured = entry.capture(about, payer_id=charge.payer_id or "", merchant_id=charge.merchant_id, amount=amount)
+    return [await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now, **detail), await post(conn, captured, now=now)]
 
 
 OWED_DAYS = Sql("""

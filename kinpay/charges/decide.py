@@ -218,7 +218,8 @@ def _possible_now(case: _Case, order: Order, moment: Moment) -> int:
             part = order.amount_minor if ceiling.filter is None else ceiling.filter.part_of(order)
             if not part:
                 continue
-            least = max(least, ceiling.at_least or 1)
+            if order.fare_minor is None:
+                least = max(least, ceiling.at_least or 1)
             if ceiling.at_most is not None and not ceiling.counts:
                 room = ceiling.most(moment) - (ceiling.used(case.usage, moment).amount_minor if ceiling.period else 0)
                 most = min(most, room) if part > room else most

@@ -78,9 +78,8 @@ class Fares:
             return request.order, None
         fare = request.order.amount_minor
         cost = cost_of(fare, rule, self._ridden[_rider(request)], now=self._now)
-        # What was told of a basket no longer adds up to what the ride costs.
-        items = request.order.items if cost == fare else ()
-        return msgspec.structs.replace(request.order, amount_minor=cost, items=items), fare
+        # A basket goes on saying what was ridden for how much: a limit on items counts at most what is left of it.
+        return msgspec.structs.replace(request.order, amount_minor=cost, fare_minor=fare), fare
 
     def ride(self, request: AuthorizeRequest, order: Order) -> None:
         """Notes an approved ride."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kinpay.charges.request import Charge
 from kinpay.charges.store import CHARGE_COLUMNS, charge_of
+from kinpay.database.audit import Event, record
+from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
 from kinpay.primitives.errors import NotFound
 
@@ -16,6 +18,14 @@ async def may_see(conn: Connection, charge: Charge, person_id: str) -> bool:
         return True
     roles = {row[0] for row in await ROLES.rows(conn, circle_id=charge.circle_id, person_id=person_id)}
     return bool(roles & {"payer", "approver", "viewer"})
+
+
+async def note_read(conn: Connection, charge: Charge, person_id: str) -> None:
+    """Somebody of the staff, who is nobody to the family, looked at its charge: a link of the family's own chain.
+
+    Source: threat A30 (reliability.md).
+    """
+    await record(conn, charge.circle_id, Event("staff.read", charge.id, {}, person_id), now=await database_now(conn))
 
 
 # Each merchant's newest by its own index; a key of the operator merges those of its merchants.

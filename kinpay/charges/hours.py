@@ -16,11 +16,15 @@ _A_WEEK_AND_MORE: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A compiled opening: `[opens, closes)` on weekdays 1-7; `closes` None means until midnight."""
+    """A compiled opening: `[opens, closes)` on weekdays 1-7; `closes` None means until midnight.
+
+    `school`: only on school days, or only on others; it matters where there is a calendar.
+    """
 
     opens: time
     closes: time | None
     weekdays: frozenset[int]
+    school: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +46,26 @@ class SchoolDays:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """A compiled hours condition: openings, and of which days if there is a calendar."""
+    """A compiled hours condition: openings, and the calendar that tells which days each is about."""
 
     openings: tuple[Opening, ...]
     calendar: SchoolDays | None = None
-    school: bool = True
 
-    def on_day(self, day: date) -> bool:
-        """Whether it opens on such a day at all."""
-        if self.calendar is not None and self.calendar.holds(day) is not self.school:
-            return False
-        weekday = day.isoweekday()
-        return any(weekday in opening.weekdays for opening in self.openings)
+    def on_day(self, day: date) -> list[Opening]:
+        """The openings of such a day."""
+        weekday, school = day.isoweekday(), self._is_school(day)
+        return [o for o in self.openings if weekday in o.weekdays and school in (None, o.school)]
 
     def is_open(self, local: datetime) -> bool:
         """Whether it is open when the circle's wall shows `local`."""
-        clock, weekday = local.time(), local.isoweekday()
-        if self.calendar is not None and self.calendar.holds(local.date()) is not self.school:
-            return False
+        clock, weekday, school = local.time(), local.isoweekday(), self._is_school(local.date())
         return any(
-            weekday in opening.weekdays and opening.opens <= clock and (opening.closes is None or clock < opening.closes)
-            for opening in self.openings
+            weekday in o.weekdays and school in (None, o.school) and o.opens <= clock and (o.closes is None or clock < o.closes)
+            for o in self.openings
         )
+
+    def _is_school(self, day: date) -> bool | None:
+        return None if self.calendar is None else self.calendar.holds(day)
 
 
 Binding = tuple[Hours, datetime | None]
@@ -83,9 +85,7 @@ def opens_at(binding: Sequence[Binding], now: datetime, time_zone: str) -> datet
     today = local_date(now, time_zone)
     for days in range(HORIZON.days if irregular else _A_WEEK_AND_MORE):
         day = today + timedelta(days=days)
-        clocks = {
-            o.opens for hours, _ in binding if hours.on_day(day) for o in hours.openings if day.isoweekday() in o.weekdays
-        }
+        clocks = {opening.opens for hours, _ in binding for opening in hours.on_day(day)}
         candidates = {instant(day, clock, time_zone) for clock in clocks} | _second_chances(day, clocks, time_zone)
         found += [at for at in candidates if at > now and all_open(at)]
         if found and min(found) < start_of_day(day + timedelta(days=1), time_zone):

@@ -16,7 +16,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True, gc=False):
     """What is asked: `amount_minor` of `currency` for `spender_id` at a merchant's terminal, by a credential.
 
-    `items`: every line of the receipt, which together come to the amount; none if the till does not tell.
+    `items`: every line of the receipt, which together come to the amount, or to the fare; none if the till does not tell.
+    `fare_minor`: what a ride would cost by itself, where a merchant's fare rule says what it costs.
     """
 
     amount_minor: int
@@ -28,3 +29,4 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     method: str
     terminal_id: str
     items: tuple[Item, ...] = ()
+    fare_minor: int | None = None

@@ -115,8 +115,9 @@ async def retry_owed(db: Database, adapters: Adapters, charge_id: str) -> None:
     await drive(db, adapters, debit_id)
 
 
-async def commit_retry(conn: Connection, charge_id: str) -> str | None:
+async def commit_retry(conn: Connection, charge_id: str, *, actor_id: str | None = None) -> str | None:
     """Writes a new debit for a charge in arrears, on the next of the mandate's agreements; None if there is nothing to send.
+    `actor_id`: the payer who asked for it; None for the schedule.
 
     Raises: NotFound.
     """
@@ -129,7 +130,7 @@ async def commit_retry(conn: Connection, charge_id: str) -> str | None:
         await PUT_OFF.run(conn, charge_id=charge_id)
         return None
     charge.agreement_id = following.agreement_id
-    moved = await move_charge(conn, charge, ChargeEvent.RETRY, now=now)
+    moved = await move_charge(conn, charge, ChargeEvent.RETRY, now=now, actor_id=actor_id)
     debit_id, sent = await write_debit(conn, [charge], kind="arrears", now=now)
     await record(conn, circle.id, moved, sent, now=now)
     return debit_id

@@ -23,8 +23,8 @@ from kinpay.database.sql import Connection, Record, Sql
 from kinpay.ledger import entry
 from kinpay.ledger.post import post
 from kinpay.people.lock import LockedCircle
-from kinpay.primitives.errors import Conflict, Invalid, WrongState
-from kinpay.primitives.ids import marked_id, new_id
+from kinpay.primitives.errors import Conflict, Invalid, KeyReused, WrongState
+from kinpay.primitives.ids import id_under
 from kinpay.primitives.money import Money
 from kinpay.providers.contract import (
     Adapters,
@@ -67,12 +67,15 @@ async def refund_charge(
 ) -> list[str]:
     """Takes `amount_minor` of a succeeded charge back, over its debits in order; returns the refunds to be sent.
 
-    What is still due tonight is just taken off the day's debit. `mark`: of the request's key. A refund that bears it was asked
+    What is still due tonight is just taken off the day's debit. `mark`: of the request's key. Refunds that bear it were asked
     for by this very request before the database was restored, so that there is nothing more to send. Raises: NotFound;
-    WrongState unless it succeeded or is due; Invalid for more than is left.
+    WrongState unless it succeeded or is due; Invalid for more than is left; KeyReused if that was for another amount.
     """
     circle, charge = await lock_charge(conn, charge_id)
-    if mark is not None and await ASKED_BEFORE.value(conn, charge_id=charge_id, mark=mark):
+    before = None if mark is None else await ASKED_BEFORE.value(conn, charge_id=charge_id, mark=mark)
+    if before is not None:
+        if before != amount_minor:
+            raise KeyReused()
         return []
     now = await database_now(conn)
     if charge.state is ChargeState.DUE:
@@ -86,7 +89,11 @@ async def refund_charge(
     return await give_back(conn, circle, charge, amount_minor=amount_minor, why="asked", actor_id=actor_id, now=now, mark=mark)
 
 
-ASKED_BEFORE = Sql("SELECT EXISTS (SELECT FROM refund WHERE charge_id = :charge_id AND right(id::text, 8) = :mark)")
+# Of every charge of its debits: after a restore a refund of a day's debit may have been booked for another one of them.
+ASKED_BEFORE = Sql("""
+    SELECT sum(r.amount_minor)::bigint FROM refund r
+    WHERE r.debit_id IN (SELECT debit_id FROM charge_debit WHERE charge_id = :charge_id) AND right(r.id::text, 8) = :mark
+""")
 
 
 async def give_back(
@@ -103,11 +110,13 @@ async def give_back(
 ) -> list[str]:
     """Opens refunds over the charge's succeeded debits, frees the limit, books what the merchant gives back.
 
-    `known`: the one refund that the provider has already, where our books lost it. Raises: Conflict for more than is left.
+    `actor_id`: whoever asked for it, as the audit log names them; None where it happens by itself. `known`: the one refund that
+    the provider has already, where our books lost it. Raises: Conflict for more than is left.
     """
     before = charge.taken
     charge.refunded_minor += amount_minor
-    events = [await rewrite_charge(conn, charge, "refund_asked", now=now, amount_minor=amount_minor, why=why)]
+    asked = await rewrite_charge(conn, charge, "refund_asked", now=now, actor_id=actor_id, amount_minor=amount_minor, why=why)
+    events = [asked]
     await change_usage(conn, charge, before=before, after=charge.taken)
     refunds: list[str] = []
     rest = amount_minor
@@ -116,8 +125,10 @@ async def give_back(
         if part <= 0 or (known is not None and known.debit_id != debit["id"]):
             continue
         rest -= part
-        refund_id = known.refund_id if known is not None else new_id() if mark is None else marked_id(mark)
-        opened = await open_refund(conn, charge, debit, refund_id=refund_id, amount_minor=part, why=why, now=now)
+        refund_id = known.refund_id if known is not None else id_under(charge.id, mark=mark)
+        opened = await open_refund(
+            conn, charge, debit, refund_id=refund_id, amount_minor=part, why=why, actor_id=actor_id, now=now
+        )
         about = entry.About(circle_id=circle.id, charge_id=charge.id, refund_id=refund_id)
         booked = entry.refund(
             about, payer_id=debit["payer_id"], merchant_id=charge.merchant_id, amount=Money(part, charge.currency)
@@ -137,7 +148,7 @@ async def return_surplus(conn: Connection, charge: Charge, debit_id: str, *, now
     await unroll(conn, charge, now=now)
     rows = await REFUNDABLE.rows(conn, charge_id=charge.id)
     debit = next(row for row in rows if row["id"] == debit_id)
-    refund_id, rest_minor = new_id(), debit["rest_minor"]
+    refund_id, rest_minor = id_under(charge.id), debit["rest_minor"]
     opened = await open_refund(conn, charge, debit, refund_id=refund_id, amount_minor=rest_minor, why="surplus", now=now)
     return refund_id, opened
 
@@ -149,7 +160,15 @@ OPEN_REFUND = Sql("""
 
 
 async def open_refund(
-    conn: Connection, charge: Charge, debit: Record, *, refund_id: str, amount_minor: int, why: Why, now: datetime
+    conn: Connection,
+    charge: Charge,
+    debit: Record,
+    *,
+    refund_id: str,
+    amount_minor: int,
+    why: Why,
+    now: datetime,
+    actor_id: str | None = None,
 ) -> Event:
     """Writes the row of a refund of one of `REFUNDABLE`'s debits; returns the audit event."""
     await OPEN_REFUND.run(
@@ -165,7 +184,7 @@ async def open_refund(
         next_check_at=now + FIRST_CHECK if why == "asked" else now,  # Nobody waits for the others: the reconciler sends them.
     )
     body = {"charge_id": charge.id, "debit_id": debit["id"], "amount_minor": amount_minor, "reason": why}
-    return Event("refund.submitted", refund_id, body)
+    return Event("refund.submitted", refund_id, body, actor_id)
 
 
 async def send_refund(db: Database, adapters: Adapters, refund_id: str) -> None:

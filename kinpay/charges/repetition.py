@@ -64,6 +64,8 @@ RECOVERED = Sql("""
 async def recovered_charge(conn: Connection, request: AuthorizeRequest) -> Charge | None:
     """The recovered charge that this request had made before the database was restored, as it is now; None if there is none.
 
+    What was captured of it is all that is known; of a held one that may have been less than was asked for.
+
     Raises: KeyReused if it was for another amount or spender.
     """
     found = await RECOVERED.value(conn, mark=request.charge_id[-8:], circle_id=request.circle_id)
@@ -71,7 +73,8 @@ async def recovered_charge(conn: Connection, request: AuthorizeRequest) -> Charg
     if charge is None:
         return None
     order = request.order
-    if (charge.debited_minor, charge.currency, charge.spender_id) != (order.amount_minor, order.currency, order.spender_id):
+    fits = charge.amount_minor == order.amount_minor if request.capture else charge.amount_minor <= order.amount_minor
+    if not fits or (charge.currency, charge.spender_id) != (order.currency, order.spender_id):
         raise KeyReused()
     return charge
 

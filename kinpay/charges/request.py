@@ -118,6 +118,7 @@ class Charge(msgspec.Struct, kw_only=True, gc=False):
             self.method,
             self.terminal_id,
             self.items,
+            self.fare_minor,
         )
 
 

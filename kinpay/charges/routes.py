@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from kinpay.charges.answer import status_of, told
-from kinpay.charges.history import charges_of_circle, charges_of_merchant, may_see
+from kinpay.charges.history import charges_of_circle, charges_of_merchant, may_see, note_read
 from kinpay.charges.reconcile import commit_retry
 from kinpay.charges.refund import refund_charge, send_refund
 from kinpay.charges.request import Charge
@@ -184,7 +184,7 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
             charge = await _seen_by(conn, charge_id, actor)
             if charge.payer_id != actor.id:
                 raise Forbidden()
-            return Answer(201, {"debit_id": await commit_retry(conn, charge_id)})
+            return Answer(201, {"debit_id": await commit_retry(conn, charge_id, actor_id=actor.id)})
 
         answer = await once(db, await keyed(request, actor, "retry", key), effect)
         if not answer.replayed:
@@ -193,10 +193,17 @@ def router(db: Database, *, keys: ServerKeys, adapters: Adapters) -> APIRouter:
 
     @routes.get("/charges/{charge_id}", response_model=ChargeTold, response_model_exclude_none=True)
     async def get_charge(charge_id: Id, request: Request) -> Response:
-        """One charge: to its terminal and its merchant as a till sees it; to the people of its circle; to staff."""
-        response = await present(charge_id, asker_of(request.state, Scope.CHARGES_READ))
-        response.status_code = 200
-        return response
+        """One charge: to its terminal and its merchant as a till sees it; to the people of its circle; to staff, on record."""
+        actor = asker_of(request.state, Scope.CHARGES_READ)
+        async with db.connection() as conn:
+            charge = await _seen_by(conn, charge_id, actor)
+            foreign = actor.kind is ActorKind.PERSON and not await may_see(conn, charge, actor.id)
+        if foreign:
+            # Nobody of the staff looks at a family's purchases without a trace, and not without it being kept first.
+            async with db.transaction() as conn:
+                await note_read(conn, charge, actor.id)
+        answer = told(charge, to_circle=actor.kind is ActorKind.PERSON)
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
     @routes.get("/circles/{circle_id}/charges", response_model=ChargesTold, response_model_exclude_none=True)
     async def get_charges(

@@ -5,9 +5,9 @@ rules, and is locked before it is compared, so a kept copy of the same version i
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from kinpay.charges.compile import CounterMap, bounds_of, chosen, filter_name
@@ -22,6 +22,7 @@ from kinpay.charges.standing import (
     SpenderStanding,
 )
 from kinpay.database.sql import Connection, Record, Sql
+from kinpay.mandates.cooling import Besides, binding_besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class RulesCache:
 
 READ_MANDATES = Sql("""
     SELECT m.circle_id, m.id, m.version, m.payer_id, m.spender_id, m.state, v.terms, r.agreement_ids,
-           p.state = 'active' AS spender_active, m.active_at, consent_day(m.circle_id, m.created_at) AS anchor
+           p.state = 'active' AS spender_active, consent_day(m.circle_id, m.created_at) AS anchor
     FROM mandate m
     JOIN mandate_version v ON v.mandate_id = m.id AND v.version = m.version
     JOIN person p ON p.id = m.spender_id
@@ -75,12 +76,6 @@ READ_MANDATES = Sql("""
                        ORDER BY version DESC LIMIT 1) r ON true
     WHERE m.circle_id = ANY(:circles) AND m.state <> 'ended'
     ORDER BY m.position, m.created_at, m.id
-""")
-# What held before a raise goes on to bind until the raise has cooled down.
-READ_COOLING = Sql("""
-    SELECT v.mandate_id, before.terms, v.cools_until FROM mandate_version v
-    JOIN mandate_version before ON before.mandate_id = v.mandate_id AND before.version = v.version - 1
-    WHERE v.circle_id = ANY(:circles) AND v.cools_until > kinpay_now() ORDER BY v.mandate_id, v.version
 """)
 READ_AGREEMENTS = Sql("""
     SELECT circle_id, id, provider_account_id, state, currency, per_debit_minor FROM agreement WHERE circle_id = ANY(:circles)
@@ -113,7 +108,7 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
     ids = [row.id for row in circles]
     rows = _Rows(
         mandates=_by_circle(await READ_MANDATES.rows(conn, circles=ids)),
-        cooling=_by(await READ_COOLING.rows(conn, circles=ids), "mandate_id"),
+        cooling=await binding_besides(conn, ids),
         agreements={row["id"]: row for row in await READ_AGREEMENTS.rows(conn, circles=ids)},
         removed={(row[0], row[1]) for row in await READ_REMOVED.rows(conn, circles=ids)},
         pools=_by_circle(await READ_POOLS.rows(conn, circles=ids)),
@@ -128,7 +123,7 @@ async def read_standings(conn: Connection, circles: Sequence[CircleRow]) -> list
 @dataclass(frozen=True, slots=True)
 class _Rows:
     mandates: Mapping[str, list[Record]]
-    cooling: Mapping[str, list[Record]]
+    cooling: Mapping[str, list[Besides]]
     agreements: dict[str, Record]
     removed: set[tuple[str, str]]
     pools: Mapping[str, list[Record]]
@@ -139,13 +134,9 @@ class _Rows:
 
 
 def _by_circle(rows: Iterable[Record]) -> dict[str, list[Record]]:
-    return _by(rows, "circle_id")
-
-
-def _by(rows: Iterable[Record], column: str) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for row in rows:
-        found[row[column]].append(row)
+        found[row["circle_id"]].append(row)
     return found
 
 
@@ -185,7 +176,9 @@ def _mandate(row: Record, circle: CircleRow, rows: _Rows) -> MandateStanding:
         in_arrears=row["id"] in rows.in_arrears,
         currency=terms["currency"],
         bounds=_bounds(terms, row, Scope.MANDATE, circle, rows),
-        cooling=tuple(_cooling(row, circle, rows)),
+        cooling=tuple(
+            _bounds(one.terms, row, Scope.MANDATE, circle, rows, until=one.until) for one in rows.cooling.get(row["id"], ())
+        ),
         pools=tuple(_pool(pool, circle, rows) for pool in rows.pools.get(row["circle_id"], ()) if _covers(pool, row)),
         agreements=tuple(
             _agreement(known[ident], removed=(ident, row["spender_id"]) in rows.removed)
@@ -206,16 +199,6 @@ def _bounds(
         time_zone=circle.time_zone,
         until=until,
     )
-
-
-def _cooling(row: Record, circle: CircleRow, rows: _Rows) -> Iterator[Bounds]:
-    """What binds besides for a time: the limits of caution after the grant, and what held before each young raise."""
-    cooling = row["terms"].get("cooling")
-    if cooling and cooling["limits"] and row["active_at"] is not None:
-        until = row["active_at"] + timedelta(hours=cooling["hours"])
-        yield _bounds({"limits": cooling["limits"]}, row, Scope.MANDATE, circle, rows, until=until)
-    for before in rows.cooling.get(row["id"], ()):
-        yield _bounds(before["terms"], row, Scope.MANDATE, circle, rows, until=before["cools_until"])
 
 
 def _covers(pool: Record, mandate: Record) -> bool:

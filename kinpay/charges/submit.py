@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from kinpay.charges.books import lock_charge, move_charge, read_debit, write_debit
+from kinpay.charges.books import description_of, lock_charge, move_charge, read_debit, write_debit
 from kinpay.charges.charge import ChargeEvent, ChargeState
 from kinpay.charges.collect import collect, give_for_nothing
 from kinpay.charges.request import Charge
@@ -70,16 +70,16 @@ async def commit_debit(
         await void_held(conn, circle, charge, reason="no_longer_allowed", now=now)
         return None
     if wanted == 0:
-        await give_for_nothing(conn, circle, charge, now=now)
+        await give_for_nothing(conn, circle, charge, actor_id=actor_id, now=now)
         return None
     if daily:
-        await collect(conn, circle, charge, wanted_minor=wanted, now=now)
+        await collect(conn, circle, charge, wanted_minor=wanted, actor_id=actor_id, now=now)
         return None
     held = charge.taken
     charge.captured_minor, charge.delivered = wanted, delivered
     if wanted < charge.amount_minor:
         await change_usage(conn, charge, before=held, after=charge.taken)
-    moved = await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now)
+    moved = await move_charge(conn, charge, ChargeEvent.SUBMIT, now=now, actor_id=actor_id)
     debit_id, sent = await write_debit(conn, [charge], kind="charge", now=now)
     await record(conn, circle.id, moved, sent, now=now)
     return debit_id
@@ -103,10 +103,12 @@ async def _still_allowed(conn: Connection, charge: Charge) -> bool | None:
     return daily
 
 
-async def void_held(conn: Connection, circle: LockedCircle, charge: Charge, *, reason: str, now: datetime) -> None:
+async def void_held(
+    conn: Connection, circle: LockedCircle, charge: Charge, *, reason: str, now: datetime, actor_id: str | None = None
+) -> None:
     """Gives up a held charge: amount and count are released."""
     await change_usage(conn, charge, before=charge.taken, after=None)
-    moved = await move_charge(conn, charge, ChargeEvent.VOID, now=now, reason=reason)
+    moved = await move_charge(conn, charge, ChargeEvent.VOID, now=now, actor_id=actor_id, reason=reason)
     await record(conn, circle.id, moved, now=now)
     await enqueue(conn, "charge.voided", lane=circle.id, subject_id=charge.id, body={"reason": reason}, now=now)
 
@@ -130,12 +132,13 @@ async def debit_request(db: Database, debit_id: str) -> tuple[DebitRequest, str]
     """What is sent to the provider for a debit, and to which provider account. Raises: NotFound."""
     async with db.connection() as conn:
         debit = await read_debit(conn, debit_id)
+        description = await description_of(conn, debit)
     request = DebitRequest(
         key=debit.id,
         agreement_ref=debit.agreement_ref,
         spender_ref=debit.spender_ref,
         amount=debit.amount,
-        description=debit.description,
+        description=description,
     )
     return request, debit.provider_account_id
 

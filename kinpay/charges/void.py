@@ -31,7 +31,7 @@ async def ask_void(conn: Connection, charge_id: str, *, actor_id: str) -> str | 
     circle, charge = await lock_charge(conn, charge_id)
     now = await database_now(conn)
     if charge.state is ChargeState.HELD:
-        await void_held(conn, circle, charge, reason="asked", now=now)
+        await void_held(conn, circle, charge, reason="asked", now=now, actor_id=actor_id)
         return None
     if charge.state is ChargeState.SUBMITTED and not charge.delivered:
         if not charge.void_requested:

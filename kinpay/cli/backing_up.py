@@ -180,7 +180,7 @@ def _report(done: Asked) -> int:
     since = done.since.astimezone(UTC).isoformat(timespec="seconds")
     _say(f"{done.lines} lines of the providers since {since}; {done.agreements} agreements asked for")
     for name in done.booked:
-        _say(f"  lost and booked: {name}" + (", seller not known" if name in done.seller_unknown else ""))
+        _say(f"  lost and booked: {name}" + (f", {done.doubts[name]}" if name in done.doubts else ""))
     for name, why in done.objections.items():
         _say(f"  not booked: {name} ({why})")
     for name in done.silent:
@@ -189,9 +189,11 @@ def _report(done: Asked) -> int:
         _say(f"{done.unfinished} debits or refunds have no end yet; the worker goes on asking")
     if done.opened:
         _say("the database is open")
-    elif not done.settled:
+    elif not done.is_open:
         _say("it stays closed: resolve what is not booked, or wait for the statements, and ask again (docs/backup.md)")
-    return 0 if done.settled or done.opened else 1
+    elif not done.settled:
+        _say("it was open already: resolve what is not booked, and ask again (docs/backup.md)")
+    return 0 if done.is_open else 1
 
 
 def _moment(written: str | None, *, field: str) -> datetime | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from kinpay.cli import arithmetic_page
 from kinpay.cli.main import parser
 from kinpay.server.documents import MADE
 from kinpay.server.documents import PAGES as SERVER_PAGES
@@ -58,7 +59,12 @@ def _same_everywhere() -> Iterator[None]:
                 os.environ[name] = value
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {**SERVER_PAGES, "cli.md": commands}
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    **SERVER_PAGES,
+    "cli.md": commands,
+    "biometrics-arithmetic.md": arithmetic_page.arithmetic,
+    "biometrics-curve.svg": arithmetic_page.curve,
+}
 
 
 def write(folder: Path) -> None:

@@ -96,7 +96,7 @@ class PayCodeIn(Closed):
 class ChangedOut(Closed):
     """The version now in force, and whether it allows nothing more than the one before.
 
-    `cools_until`: what held before binds besides until then, by the cooling time of the terms that were raised.
+    `cools_until`: what held before binds besides until then, by the longest cooling time of all that still binds.
     """
 
     version: int
@@ -186,7 +186,7 @@ class VersionOut(Closed):
         """From the noun."""
         return cls(
             version=version.version,
-            terms=Terms.model_validate(version.terms),
+            terms=Terms.kept(version.terms),
             terms_hash=version.terms_hash.hex(),
             agreed_by=version.agreed_by,
             proof_id=version.proof_id,

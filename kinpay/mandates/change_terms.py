@@ -14,6 +14,7 @@ from kinpay.database import audit
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection
 from kinpay.mandates.agreement import SpenderState
+from kinpay.mandates.cooling import cools_until
 from kinpay.mandates.counters import ensure_counters
 from kinpay.mandates.funding import own_agreements, settle_funding
 from kinpay.mandates.grant import require_same_currency
@@ -22,7 +23,7 @@ from kinpay.mandates.narrower import is_narrower
 from kinpay.mandates.spender_binding import spender_state, want_spender
 from kinpay.mandates.store import add_funding, add_version, current_terms, funding_of, lock_mandate
 from kinpay.mandates.tell import tell_of_mandate
-from kinpay.mandates.terms import Terms, cooled_down
+from kinpay.mandates.terms import Terms
 from kinpay.people.lock import LockedCircle, rules_changed
 from kinpay.people.proof import burn_proof
 from kinpay.primitives.errors import Conflict, NotFound, ProofRequired, WrongState
@@ -62,8 +63,8 @@ async def change_terms(
     before = await current_terms(conn, mandate)
     lowered = is_narrower(before, terms)
     await spend_proof(conn, proof_id, needed=not lowered, operation=TERMS, now=now)
-    cools_until = None if lowered else cooled_down(before, now=now)
-    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, cools_until=cools_until, now=now)
+    cools = None if lowered else await cools_until(conn, mandate, now=now)
+    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, cools_until=cools, now=now)
     await ensure_counters(
         conn,
         circle=circle,
@@ -80,13 +81,13 @@ async def change_terms(
         "proof": proof_id,
         "charge_seq": circle.charge_seq,
         "lowered": lowered,
-        "cools_until": cools_until.isoformat() if cools_until else None,
+        "cools_until": cools.isoformat() if cools else None,
     }
     event = audit.Event("mandate.terms_changed", mandate.id, body, payer_id)
     extra = {"version": version, "lowered": lowered, "terms": terms.canonical()}
     await tell_of_mandate(conn, "mandate_changed", mandate, now=now, extra=extra)
     await audit.record(conn, circle.id, event, now=now)
-    return Changed(version, lowered, cools_until)
+    return Changed(version, lowered, cools)
 
 
 async def change_funding(

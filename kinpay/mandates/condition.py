@@ -84,12 +84,20 @@ class Terminals(Closed):
         return _exactly_one(self, self.allow, self.deny)
 
 
+Days = Literal["school", "other"]
+"""Those that a school calendar says are school days, or the rest."""
+
+
 class Opening(Closed):
-    """From `opens` (included) to `closes` (not included) on `weekdays` (1 Monday … 7 Sunday), by the circle's wall clock."""
+    """From `opens` (included) to `closes` (not included) on `weekdays` (1 Monday … 7 Sunday), by the circle's wall clock.
+
+    `days`: which days of the condition's calendar it is about; unsaid, those that the condition says.
+    """
 
     opens: ClockTime
     closes: ClockTime
     weekdays: list[Weekday] = Field(default=[1, 2, 3, 4, 5, 6, 7], min_length=1, max_length=7)
+    days: Days | None = None
 
     @model_validator(mode="after")
     def _opens_first(self) -> Self:
@@ -125,18 +133,30 @@ class SchoolCalendar(Closed):
 
 
 class Hours(Closed):
-    """When payments are allowed: inside any of the openings; with a calendar, only on its school days, or only on others."""
+    """When payments are allowed: inside any of the openings; with a calendar, each only on its school days, or only on others.
+
+    `days`: of the openings that do not say theirs; unsaid, school days.
+    """
 
     kind: Literal["hours"]
     open: list[Opening] = Field(min_length=1, max_length=21)
     calendar: SchoolCalendar | None = None
-    days: Literal["school", "other"] | None = None
+    days: Days | None = None
 
     @model_validator(mode="after")
     def _days_of_a_calendar(self) -> Self:
-        if self.days is not None and self.calendar is None:
+        if self.calendar is None and any(days is not None for days in (self.days, *(one.days for one in self.open))):
             raise ValueError("days are those of a calendar")
         return self
+
+    def may_coincide(self, other: Hours) -> bool:
+        """False if it is certain that both are never open at once, as one is about school days and the other about the rest."""
+        if self.calendar is None or self.calendar != other.calendar:
+            return True
+        return not self._days_open().isdisjoint(other._days_open())
+
+    def _days_open(self) -> set[Days]:
+        return {one.days or self.days or "school" for one in self.open}
 
 
 Condition = Annotated[Payees | Categories | Items | Methods | Terminals | Hours, Field(discriminator="kind")]

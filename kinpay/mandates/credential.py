@@ -83,7 +83,7 @@ CREDENTIALS_OF = Sql("""
 
 
 def _read(row: Record) -> Credential:
-    return Credential(**{**row, "terms": None if row["terms"] is None else Terms.model_validate(row["terms"])})
+    return Credential(**{**row, "terms": None if row["terms"] is None else Terms.kept(row["terms"])})
 
 
 async def credential_row(conn: Connection, credential_id: str) -> Credential | None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from kinpay.database import audit
 from kinpay.database.sql import Connection
 from kinpay.mandates.agreement_store import agreements
+from kinpay.mandates.cooling import cools_until
 from kinpay.mandates.counters import ensure_counters
 from kinpay.mandates.funding import own_agreements, settle_funding
 from kinpay.mandates.mandate import Mandate, MandateEvent, MandateState
@@ -26,7 +27,7 @@ from kinpay.mandates.store import (
     move_mandate,
     open_mandate,
 )
-from kinpay.mandates.terms import Terms, cooled_down
+from kinpay.mandates.terms import Terms
 from kinpay.people.lock import LockedCircle, lock_circle, rules_changed
 from kinpay.primitives.errors import Invalid
 
@@ -79,14 +80,14 @@ async def _consent(
     """Writes the version and the event that shows by its hash what was consented to."""
     before = await current_terms(conn, mandate) if mandate.version else None
     lowered = before is not None and is_narrower(before, terms)
-    cools_until = None if before is None or lowered else cooled_down(before, now=now)
-    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, cools_until=cools_until, now=now)
+    cools = None if before is None or lowered else await cools_until(conn, mandate, now=now)
+    version = await add_version(conn, mandate, terms, circle=circle, proof_id=proof_id, cools_until=cools, now=now)
     body = {
         "version": version,
         "terms_hash": terms.hash().hex(),
         "proof": proof_id,
         "charge_seq": circle.charge_seq,
-        "cools_until": cools_until.isoformat() if cools_until else None,
+        "cools_until": cools.isoformat() if cools else None,
     }
     await audit.record(conn, circle.id, audit.Event("mandate.consented", mandate.id, body, mandate.payer_id), now=now)
     return version

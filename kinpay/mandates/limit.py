@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import msgspec
 from pydantic import Field, model_validator
 
-from kinpay.primitives.fields import Amount, Closed, Id, ItemCode, Mcc
+from kinpay.primitives.fields import LATEST, Amount, Closed, Id, ItemCode, Mcc
 from kinpay.primitives.period import Period, Unit, days_around
 
 TRAILING_S_MAX: Final = 31 * 86400
@@ -54,7 +54,7 @@ class Limit(Closed):
 
     `window` trailing: the last `trailing_s` seconds, exactly. `alignment` consent: windows are counted from the day of the
     consent; `week_start`: a calendar week's first day. `proration` first_period: the calendar period in which the consent was
-    given gets its part by days, rounded down. `refunds` keep: money given back still counts.
+    given, or begins to be valid, gets its part by days, rounded down. `refunds` keep: money given back still counts.
     """
 
     metric: Literal["amount", "count"]
@@ -115,20 +115,25 @@ def period_of(limit: Mapping[str, Any], anchor: date | None) -> str | None:
     return Period(Unit(window), week_start=limit.get("week_start", 1)).name
 
 
-def prorated(at_most: int, anchor: date, period: Period) -> int:
-    """The part of a calendar period's amount for its days from `anchor` on, rounded down: nobody gets more than their part."""
-    first, after = days_around(anchor, period)
-    return at_most * (after - anchor).days // (after - first).days
+def begins(anchor: date, valid_from: str | None) -> date:
+    """The first day that a prorated limit is about: that of the consent, or the first one of validity if it is later."""
+    return anchor if valid_from is None else max(anchor, min(date.fromisoformat(valid_from), LATEST))
 
 
-def allowed_around(limit: Limit, day: date, anchor: date) -> int:
-    """What a limit allows in its window around `day`: less in the period of the consent if it is prorated."""
+def prorated(at_most: int, start: date, period: Period) -> int:
+    """The part of a calendar period's amount for its days from `start` on, rounded down: nobody gets more than their part."""
+    first, after = days_around(start, period)
+    return at_most * (after - start).days // (after - first).days
+
+
+def allowed_around(limit: Limit, day: date, start: date) -> int:
+    """What a limit allows in its window around `day`: if it is prorated, less in the period of `start`, its first day."""
     most = limit.at_most or 0
     if limit.proration == "none":
         return most
     period = Period(Unit(limit.window), week_start=limit.week_start)
-    begun = days_around(day, period) == days_around(anchor, period)
-    return prorated(most, anchor, period) if begun else most
+    begun = days_around(day, period) == days_around(start, period)
+    return prorated(most, start, period) if begun else most
 
 
 def refunds_of(limit: Mapping[str, Any]) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 
 from kinpay.database.pool import database_now
 from kinpay.database.sql import Connection, Sql
+from kinpay.mandates.cooling import binding_besides
 from kinpay.mandates.counters import CounterName, consent_day, counter_name
-from kinpay.mandates.limit import Limit, allowed_around
+from kinpay.mandates.limit import Limit, allowed_around, begins
 from kinpay.mandates.mandate import Funding, Mandate, MandateVersion
 from kinpay.mandates.store import funding_of, mandate_row, versions
 from kinpay.mandates.terms import Terms
@@ -66,7 +66,7 @@ async def look_at_mandate(conn: Connection, mandate_id: str, *, person_id: str) 
         if not roles & _LOOKING_ROLES:
             raise NotFound()
     written = await versions(conn, mandate_id)
-    terms = Terms.model_validate(written[0].terms)
+    terms = Terms.kept(written[0].terms)
     now = await database_now(conn)
 
     async def remaining(of: Terms) -> tuple[LimitLook, ...]:
@@ -80,27 +80,17 @@ async def look_at_mandate(conn: Connection, mandate_id: str, *, person_id: str) 
         terms=terms,
         limits=await remaining(terms),
         cooling=tuple(
-            [
-                CoolingLook(until=until, terms=of, limits=await remaining(of))
-                for until, of in _cooling(mandate, terms, written, now=now)
-            ]
+            [CoolingLook(until=until, terms=of, limits=await remaining(of)) for until, of in await _cooling(conn, mandate)]
         ),
         funding=await funding_of(conn, mandate_id),
         versions=tuple(written),
     )
 
 
-def _cooling(
-    mandate: Mandate, terms: Terms, written: Sequence[MandateVersion], *, now: datetime
-) -> Iterator[tuple[datetime, Terms]]:
-    """Until when what binds besides. `written`: the versions, the newest first."""
-    if terms.cooling is not None and terms.cooling.limits and mandate.active_at is not None:
-        until = mandate.active_at + timedelta(hours=terms.cooling.hours)
-        if now < until:
-            yield until, Terms(currency=terms.currency, limits=terms.cooling.limits)
-    for raised, before in pairwise(written):
-        if raised.cools_until is not None and now < raised.cools_until:
-            yield raised.cools_until, Terms.model_validate(before.terms)
+async def _cooling(conn: Connection, mandate: Mandate) -> list[tuple[datetime, Terms]]:
+    """Until when what binds besides."""
+    found = (await binding_besides(conn, [mandate.circle_id])).get(mandate.id, [])
+    return [(one.until, Terms.kept(one.terms)) for one in found]
 
 
 USAGE = Sql("""
@@ -138,7 +128,7 @@ async def look_at_limits(
             continue
         row = used.get(name)
         spent = 0 if row is None else row["amount"] if limit.metric == "amount" else row["count"]
-        most = allowed_around(limit, local_date(now, time_zone), anchor)
+        most = allowed_around(limit, local_date(now, time_zone), begins(anchor, terms.valid_from))
         looks.append(LimitLook(limit=limit, window=spans[name.period], used=spent, remaining=max(0, most - spent)))
     return looks
 

@@ -60,7 +60,7 @@ POOLS = Sql("""
 def _read(row: Record) -> Pool:
     spenders = row["spender_ids"]
     chosen = None if spenders is None else tuple(spenders)
-    return Pool(**{**row, "spender_ids": chosen, "terms": Terms.model_validate(row["terms"])})
+    return Pool(**{**row, "spender_ids": chosen, "terms": Terms.kept(row["terms"])})
 
 
 async def pools_of(conn: Connection, circle_id: str, *, payer_id: str) -> list[Pool]:

@@ -139,7 +139,7 @@ async def versions(conn: Connection, mandate_id: str, *, limit: int = 100) -> li
 async def current_terms(conn: Connection, mandate: Mandate) -> Terms:
     """The terms now in force."""
     (newest,) = await versions(conn, mandate.id, limit=1)
-    return Terms.model_validate(newest.terms)
+    return Terms.kept(newest.terms)
 
 
 FUNDING = Sql("""

@@ -8,16 +8,17 @@ Source: semantics.md "Limits"; product.md §4 (limit grammar), §1a (cooling per
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from itertools import combinations
 from typing import Annotated, Any, Final, Self
 
 import msgspec
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from kinpay.mandates.condition import Condition
+from kinpay.mandates.condition import Condition, Hours
 from kinpay.mandates.limit import SILENT, Limit
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Closed, Currency, DayText
+from kinpay.primitives.fields import KEPT, Closed, Currency, DayText
 
 LIMITS_MAX: Final = 32
 CONDITIONS_MAX: Final = 16
@@ -52,6 +53,19 @@ class Terms(Closed):
             raise ValueError("valid_from is after valid_to")
         return self
 
+    @model_validator(mode="after")
+    def _is_open_some_day(self, info: ValidationInfo) -> Self:
+        """Conditions must all hold, so hours of school days and hours of other days belong into one."""
+        hours = [condition for condition in self.conditions if isinstance(condition, Hours)]
+        if info.context is not KEPT and not all(one.may_coincide(other) for one, other in combinations(hours, 2)):
+            raise ValueError("hours of school days and of other days are never open at once: write both into one condition")
+        return self
+
+    @classmethod
+    def kept(cls, canonical: Mapping[str, Any]) -> Self:
+        """The terms that a row holds, which were good when they were taken. Raises: ValidationError for what never was."""
+        return cls.model_validate(canonical, context=KEPT)
+
     @property
     def all_limits(self) -> list[Limit]:
         """Its limits, those of the cooling time included."""
@@ -67,11 +81,6 @@ class Terms(Closed):
     def hash(self) -> bytes:
         """SHA-256 over the canonical form: what exactly the payer consented to."""
         return terms_hash(self.canonical())
-
-
-def cooled_down(before: Terms, *, now: datetime) -> datetime | None:
-    """Until when a raise made now cools down, by the terms that it raises: nobody hurries it by the raise itself."""
-    return None if before.cooling is None else now + timedelta(hours=before.cooling.hours)
 
 
 def require_no_cooling(terms: Terms) -> None:

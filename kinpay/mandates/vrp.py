@@ -10,12 +10,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from kinpay.mandates.limit import Limit
 from kinpay.mandates.terms import Terms
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Closed, Currency, Note
+from kinpay.primitives.fields import EARLIEST, LATEST, Closed, Currency, Note
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 
 _PERIODS: Final = {
@@ -26,7 +26,7 @@ _PERIODS: Final = {
     "Half-year": "half_year",
     "Year": "year",
 }
-_LEFT_OUT: Final = ("VRPType", "PSUAuthenticationMethods", "PSUInteractionTypes", "SupplementaryData")
+_LEFT_OUT: Final = ("VRPType", "PSUAuthenticationMethods", "PSUInteractionTypes")
 _NAMES: Final = {ours: theirs for theirs, ours in _PERIODS.items()}
 
 
@@ -54,21 +54,43 @@ class VrpAmount(Closed):
     Currency: Currency
 
 
+def _one_amount(written: object) -> object:
+    """Lets the form of the specification's printed examples pass for that of its data model: an amount within the limit."""
+    if isinstance(written, dict) and isinstance(written.get("Amount"), dict) and "Currency" not in written:
+        amount = VrpAmount.model_validate(written["Amount"])
+        return {**written, "Amount": amount.Amount, "Currency": amount.Currency}
+    return written
+
+
+def _several(written: object) -> object:
+    """A text by itself, as in version 3 of the specification, is a list of one."""
+    return [written] if isinstance(written, str) else written
+
+
 class PeriodicLimit(VrpAmount):
-    """A ceiling per period, counted from the consent or by the calendar (then prorated in the first period)."""
+    """A ceiling per period, counted from the consent or by the calendar (then prorated in the first period).
+
+    `Amount` may also be an object of `Amount` and `Currency`, as in the specification's examples.
+    """
+
+    _flat = model_validator(mode="before")(_one_amount)
 
     PeriodType: Literal["Day", "Week", "Fortnight", "Month", "Half-year", "Year"]
     PeriodAlignment: Literal["Consent", "Calendar"]
 
 
 class ControlParameters(Closed):
-    """What a variable recurring payment may come to. The last four fields have no counterpart in terms."""
+    """What a variable recurring payment may come to. `VRPType` and what begins with `PSU` have no counterpart in terms and are
+    never written: who makes a consent of what is written here adds both that the standard demands.
+
+    `SupplementaryData` is refused unless it is empty, as the standard demands of whoever cannot process it.
+    """
 
     ValidFromDateTime: DateTimeText | None = None
     ValidToDateTime: DateTimeText | None = None
     MaximumIndividualAmount: VrpAmount | None = None
     PeriodicLimits: list[PeriodicLimit] = Field(default=[], max_length=32)
-    VRPType: list[Note] | None = Field(default=None, max_length=16)
+    VRPType: Annotated[list[Note] | None, BeforeValidator(_several)] = Field(default=None, max_length=16)
     PSUAuthenticationMethods: list[Note] | None = Field(default=None, max_length=16)
     PSUInteractionTypes: list[Note] | None = Field(default=None, max_length=16)
     SupplementaryData: dict[str, Any] | None = None
@@ -77,19 +99,23 @@ class ControlParameters(Closed):
 def terms_of(parameters: ControlParameters) -> tuple[Terms, list[str]]:
     """The terms that say the same, and the names of what they do not carry (`VRPType`, authentication methods …).
 
-    Raises: Invalid for limits in several currencies, for none at all, for what the standard itself forbids, and for what terms
-    may not come to.
+    Raises: Invalid for limits in several currencies, for none at all, for what the standard itself forbids, for supplementary
+    data, of which nobody here knows what they demand, and for what terms may not come to.
     """
+    if parameters.SupplementaryData:
+        raise Invalid("supplementary_data_unknown", field="SupplementaryData")
     single, periodic = parameters.MaximumIndividualAmount, parameters.PeriodicLimits
     currencies = {limit.Currency for limit in ([single] if single else []) + list(periodic)}
     if len(currencies) != 1:
         raise Invalid("one_currency", field="ControlParameters")
     limits = [_single(single)] if single else []
+    # Some write "without an end" as a day in the year 9999.
+    valid_from, valid_to = _day(parameters.ValidFromDateTime), _day(parameters.ValidToDateTime)
     written = {
         "currency": currencies.pop(),
         "limits": limits + [_periodic(limit) for limit in periodic],
-        "valid_from": _day(parameters.ValidFromDateTime),
-        "valid_to": _day(parameters.ValidToDateTime),
+        "valid_from": valid_from if valid_from and valid_from >= EARLIEST.isoformat() else None,
+        "valid_to": valid_to if valid_to and valid_to <= LATEST.isoformat() else None,
     }
     try:
         terms = Terms.model_validate(written)

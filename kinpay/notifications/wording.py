@@ -102,7 +102,10 @@ def _terms(terms: Mapping[str, Any], catalogue: Catalogue) -> Iterator[str]:
 
 
 def _kind(condition: Mapping[str, Any]) -> str:
-    return "school_hours" if condition.get("calendar") else str(condition["kind"])
+    if not condition.get("calendar"):
+        return str(condition["kind"])
+    days = {opening.get("days", condition.get("days", "school")) for opening in condition["open"]}
+    return "school_hours" if days == {"school"} else "hours"
 
 
 def _per(limit: Mapping[str, Any], phrases: Mapping[str, str]) -> str:

@@ -31,7 +31,9 @@ class ActKind(StrEnum):
     API_KEY_MAKE = "api_key.make"
     """A back office may ask, with some scopes."""
     WEBHOOK_SEND = "webhook.send"
-    """Events leave for an address: a new endpoint, or another address of one."""
+    """Events leave for an address: a new endpoint, another address of one, more that is told there, or it is switched on."""
+    WEBHOOK_ROTATE = "webhook.rotate"
+    """An endpoint gets a new secret: whoever has it can speak in our name."""
     SETTLEMENT_PAY = "settlement.pay"
     """A merchant's day is noted as paid."""
     BREAK_END = "break.end"
@@ -101,7 +103,12 @@ class Act:
     @property
     def fingerprint(self) -> bytes:
         """SHA-256 of the kind and of every value: another amount, address or person is another act."""
-        return hashlib.sha256(msgspec.json.encode([str(self.kind), dict(self.about)], order="sorted")).digest()
+        return fingerprint_of(self.kind, self.about)
+
+
+def fingerprint_of(kind: str, about: Mapping[str, Any]) -> bytes:
+    """What binds a yes to its act, from the row as well as from the request."""
+    return hashlib.sha256(msgspec.json.encode([str(kind), dict(about)], order="sorted")).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from kinpay.database.pool import Database
+from kinpay.database.sql import Connection
 from kinpay.operators.act import Act, ActKind
 from kinpay.operators.api_key import ApiKey, NewApiKey, api_keys_of, make_api_key, revoke_api_key
+from kinpay.operators.operator import merchant_name
 from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Scope, staff_of
-from kinpay.primitives.fields import Closed, Id, Moment, Name
+from kinpay.primitives.fields import Closed, Id, Moment, Name, refuse_key
 from kinpay.primitives.server_keys import ServerKeys
 
 ScopeIn = Annotated[Scope, Field(strict=False)]
@@ -68,12 +70,18 @@ def router(db: Database, *, keys: ServerKeys) -> APIRouter:
 
     @routes.post("/api-keys", status_code=201)
     async def post_api_key(request: Request, body: ApiKeyIn) -> ApiKeyMade:
-        """Makes a key for a back office; its token is in this answer and nowhere else."""
+        """Makes a key for a back office; its token is in this answer and nowhere else, so no `Idempotency-Key` is taken."""
         owner = staff_of(request.state, "owner")
+        refuse_key(request.headers.get("idempotency-key"))
         wanted = NewApiKey(
             name=body.name, scopes=frozenset(body.scopes), merchant_id=body.merchant_id, expires_at=body.expires_at
         )
-        async with privileged(db, owner, Act(ActKind.API_KEY_MAKE, body.model_dump(mode="json"))) as conn:
+
+        async def judged(conn: Connection) -> Act:
+            merchant = await merchant_name(conn, owner.operator_id, body.merchant_id)
+            return Act(ActKind.API_KEY_MAKE, {**body.model_dump(mode="json"), "merchant": merchant})
+
+        async with privileged(db, owner, judged) as conn:
             made, token = await make_api_key(conn, keys, owner=owner, wanted=wanted)
         return ApiKeyMade(api_key=ApiKeyOut.of(made), token=token.open())
 

@@ -122,6 +122,19 @@ async def add_merchant(conn: Connection, actor: Actor, *, name: str, mcc: str) -
     return made
 
 
+MERCHANT_NAME = Sql("SELECT name FROM merchant WHERE id = :merchant_id AND operator_id = :operator_id")
+
+
+async def merchant_name(conn: Connection, operator_id: str, merchant_id: str | None) -> str | None:
+    """What one of the operator's merchants is called; None for none of them in particular. Raises: NotFound."""
+    if merchant_id is None:
+        return None
+    name: str | None = await MERCHANT_NAME.value(conn, merchant_id=merchant_id, operator_id=operator_id)
+    if name is None:
+        raise NotFound()
+    return name
+
+
 INSERT_SITE = Sql("""
     INSERT INTO site (id, merchant_id, name, created_at)
     SELECT :id, id, :name, :now FROM merchant WHERE id = :merchant_id AND operator_id = :operator_id RETURNING 1

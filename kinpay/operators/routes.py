@@ -110,8 +110,12 @@ def _staff(api: APIRouter, db: Database) -> None:
     async def delete_staff(request: Request, person_id: Id, role: bodies.Role) -> Response:
         """Takes a role away; to end an owner takes two people where the operator asks for them."""
         actor = staff_of(request.state, "owner")
-        act = Act(ActKind.STAFF_END, {"person_id": person_id, "role": role})
-        async with privileged(db, actor, act) if role == "owner" else db.transaction() as conn:
+
+        async def judged(conn: Connection) -> Act:
+            account = await staff.account_of_staff(conn, actor.operator_id, person_id=person_id, role=StaffRole(role))
+            return Act(ActKind.STAFF_END, {"person_id": person_id, "account": account, "role": role})
+
+        async with privileged(db, actor, judged) if role == "owner" else db.transaction() as conn:
             await staff.end_staff(conn, actor.operator_id, person_id=person_id, role=StaffRole(role), actor_id=actor.id)
         return Response(status_code=204)
 

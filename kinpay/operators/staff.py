@@ -76,8 +76,9 @@ async def end_staff(
     await audit.record(conn, operator_id, audit.Event("staff.ended", person_id, {"role": str(role)}, actor_id), now=now)
 
 
-# Whoever changes the owners, or how many there must be, waits for the others.
-LOCK = Sql("SELECT dual_control FROM operator WHERE id = :operator_id FOR UPDATE")
+# Whoever changes the owners, or how many there must be, waits for the others, and so does whoever does something privileged.
+# (No stronger lock: whatever only refers to the operator's row goes on.)
+LOCK = Sql("SELECT dual_control FROM operator WHERE id = :operator_id FOR NO KEY UPDATE")
 OWNERS = Sql("""
     SELECT count(*) FROM staff s JOIN person p ON p.id = s.person_id
     WHERE s.operator_id = :operator_id AND s.role = 'owner' AND s.ended_at IS NULL AND p.state = 'active'
@@ -107,6 +108,20 @@ async def staff_person(conn: Connection, operator_id: str, account: str) -> str:
     if found is None or found.state is not PersonState.ACTIVE or found.assisted:
         raise NotFound()
     return found.id
+
+
+HOLDER = Sql("""
+    SELECT p.account FROM staff s JOIN person p ON p.id = s.person_id
+    WHERE s.operator_id = :operator_id AND s.person_id = :person_id AND s.role = :role AND s.ended_at IS NULL
+""")
+
+
+async def account_of_staff(conn: Connection, operator_id: str, *, person_id: str, role: StaffRole) -> str:
+    """The account of somebody who has that role. Raises: NotFound for anybody else."""
+    account: str | None = await HOLDER.value(conn, operator_id=operator_id, person_id=person_id, role=str(role))
+    if account is None:
+        raise NotFound()
+    return account
 
 
 STAFF = Sql("""
@@ -141,9 +156,6 @@ async def set_dual_control(conn: Connection, operator_id: str, *, on: bool, acto
     await audit.record(conn, operator_id, event, now=await database_now(conn))
 
 
-DUAL_CONTROL = Sql("SELECT dual_control FROM operator WHERE id = :operator_id")
-
-
-async def dual_control(conn: Connection, operator_id: str) -> bool:
-    """Whether privileged acts at an operator take two people."""
-    return bool(await DUAL_CONTROL.value(conn, operator_id=operator_id))
+async def lock_dual_control(conn: Connection, operator_id: str) -> bool:
+    """Whether privileged acts at an operator take two people; locks the operator, so that this stays true until the commit."""
+    return bool(await LOCK.value(conn, operator_id=operator_id))

@@ -6,28 +6,36 @@ only through what somebody else has agreed to; the first request asks, and is an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kinpay.database import audit, outbox
 from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.operators.act import ACT_LIFE, ACT_LIFE_TIME, Act, ActEvent, ActKind, ActState, PrivilegedAct
-from kinpay.operators.staff import dual_control
+from kinpay.operators.staff import lock_dual_control
 from kinpay.primitives.actor import Actor, ActorKind
-from kinpay.primitives.errors import Forbidden, NotFound, SecondPersonNeeded
+from kinpay.primitives.errors import Forbidden, NotFound, SecondPersonNeeded, TooMany
 from kinpay.primitives.ids import new_id
+
+MAX_UNANSWERED: Final = 10
+"""Questions of one person that nobody has answered within their day: each is a notice to every other owner."""
+
+Judging = Callable[[Connection], Awaitable[Act | None]]
+"""What is about to be done, looked up in the transaction that does it: nobody is asked about what there is not, and whoever is
+asked sees names and amounts. None: this takes one person. Raises what the deed itself would raise."""
 
 
 @asynccontextmanager
-async def privileged(db: Database, actor: Actor, act: Act) -> AsyncIterator[Connection]:
+async def privileged(db: Database, actor: Actor, act: Act | Judging) -> AsyncIterator[Connection]:
     """A transaction in which `act` may be done. Without dual control that is any; with it, one that a second owner agreed to.
 
-    An API key passes: what it may do was agreed to when it was made.
+    An API key passes: what it may do was agreed to when it was made. The operator's row is locked to the end, so that whoever
+    switches dual control on waits for what one person has begun, and the next one sees the switch.
 
-    Raises: SecondPersonNeeded, after the question was put to the other owners.
+    Raises: SecondPersonNeeded, after the question was put to the other owners; TooMany for one question too many.
     """
     async with db.transaction() as conn:
         waiting = None if actor.kind is ActorKind.API_KEY else await _use_or_ask(conn, actor, act)
@@ -37,9 +45,12 @@ async def privileged(db: Database, actor: Actor, act: Act) -> AsyncIterator[Conn
     raise SecondPersonNeeded(privileged_act_id=waiting)
 
 
-async def _use_or_ask(conn: Connection, actor: Actor, act: Act) -> str | None:
+async def _use_or_ask(conn: Connection, actor: Actor, wanted: Act | Judging) -> str | None:
     """Uses up the yes to this act, if dual control asks for one. Returns the id of the question if there is no yes yet."""
-    if not await dual_control(conn, actor.operator_id):
+    if not await lock_dual_control(conn, actor.operator_id):
+        return None
+    act = wanted if isinstance(wanted, Act) else await wanted(conn)
+    if act is None:
         return None
     now = await database_now(conn)
     found = await _open_one(conn, actor, act, now=now)
@@ -73,6 +84,19 @@ async def _open_one(conn: Connection, actor: Actor, act: Act, *, now: datetime) 
     return row
 
 
+# Those taken back count, too: they were notices all the same.
+UNANSWERED = Sql("""
+    SELECT count(*) AS number, min(expires_at) AS first FROM privileged_act
+    WHERE operator_id = :operator_id AND asked_by = :actor_id AND state IN ('asked', 'withdrawn') AND expires_at > :now
+""")
+
+
+async def _require_few(conn: Connection, actor: Actor, *, now: datetime) -> None:
+    row = await UNANSWERED.row(conn, operator_id=actor.operator_id, actor_id=actor.id, now=now)
+    if row is not None and row["number"] >= MAX_UNANSWERED:
+        raise TooMany(retry_after_s=max(1, int((row["first"] - now).total_seconds())))
+
+
 ASK = Sql("""
     INSERT INTO privileged_act (id, operator_id, kind, about, fingerprint, state, asked_by, asked_at, expires_at)
     VALUES (:id, :operator_id, :kind, :about, :fingerprint, 'asked', :actor_id, :now, :expires_at)
@@ -87,6 +111,7 @@ OTHER_OWNERS = Sql("""
 
 async def _ask(conn: Connection, actor: Actor, act: Act, *, now: datetime) -> str:
     """Puts the question and tells the other owners. Returns its id; of two at once, the second gets the first's."""
+    await _require_few(conn, actor, now=now)
     act_id = new_id()
     asked = await ASK.value(
         conn,
@@ -171,7 +196,7 @@ MOVE = Sql("""
     UPDATE privileged_act
     SET state = :state, decided_by = CASE WHEN :decides THEN :actor_id ELSE decided_by END,
         decided_at = CASE WHEN :decides THEN :now ELSE decided_at END, done_at = CASE WHEN :done THEN :now ELSE done_at END
-    WHERE id = :act_id RETURNING kind, asked_by, decided_by
+    WHERE id = :act_id RETURNING kind, fingerprint, asked_by, decided_by
 """)
 STATE = Sql("SELECT state FROM privileged_act WHERE id = :act_id")
 
@@ -182,7 +207,12 @@ async def _move(conn: Connection, act_id: str, *, actor: Actor, event: ActEvent,
     decides, done = event in (ActEvent.APPROVE, ActEvent.REFUSE), following is ActState.DONE
     row = await MOVE.row(conn, act_id=act_id, state=str(following), decides=decides, done=done, actor_id=actor.id, now=now)
     assert row is not None
-    body = {"kind": row["kind"], "asked_by": row["asked_by"], "decided_by": row["decided_by"]}
+    body = {
+        "kind": row["kind"],
+        "fingerprint": row["fingerprint"].hex(),
+        "asked_by": row["asked_by"],
+        "decided_by": row["decided_by"],
+    }
     await audit.record(conn, actor.operator_id, audit.Event(f"privileged.{following}", act_id, body, actor.id), now=now)
 
 

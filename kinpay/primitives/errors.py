@@ -111,6 +111,12 @@ class KeyReused(KinpayError):
     code = "idempotency-key-reused"
 
 
+class KeyNotKept(KinpayError):
+    """An `Idempotency-Key` where no answer is kept, as it holds a secret: sent again, the request would do it again."""
+
+    code = "idempotency-key-not-kept"
+
+
 class KeyInFlight(KinpayError):
     """The first request under this key is still being carried out: ask again shortly."""
 

@@ -7,9 +7,9 @@ import unicodedata
 from datetime import date, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from kinpay.primitives.errors import Invalid, KeyMissing
+from kinpay.primitives.errors import Invalid, KeyMissing, KeyNotKept
 from kinpay.primitives.ids import ID_PATTERN
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 
@@ -19,6 +19,13 @@ _ACCOUNT = re.compile(r"(?=.{3,64}$)[^\s@/\\]+(@[^\s@/\\]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _KEY = re.compile(r"^[\x21\x23-\x7e]{1,255}$")
+
+EARLIEST: Final = date(2000, 1, 1)
+"""Days before it are not taken: "without a beginning" is said by silence."""
+LATEST: Final = date(2199, 12, 31)
+"""Days after it are not taken: "without an end" is said by silence, and the day after a last one must be a day, too."""
+KEPT: Final = {"kept": True}
+"""The context in which what is in the tables already is read: days that were taken once are read for ever."""
 
 
 class Closed(BaseModel):
@@ -60,11 +67,13 @@ def _calendar_date(value: object) -> object:
     return value
 
 
-def _day_text(text: str) -> str:
-    """Raises: ValueError for what is no day."""
+def _day_text(text: str, info: ValidationInfo) -> str:
+    """Raises: ValueError for what is no day, and for one that nobody can mean, unless it is read from where it is kept."""
     if not _DATE.fullmatch(text):
         raise ValueError("not a calendar date")
-    date.fromisoformat(text)
+    day = date.fromisoformat(text)
+    if info.context is not KEPT and not EARLIEST <= day <= LATEST:
+        raise ValueError("not a day of the years 2000 to 2199")
     return text
 
 
@@ -108,9 +117,17 @@ Day = Annotated[date, Field(strict=False), BeforeValidator(_calendar_date)]
 Moment = Annotated[datetime, Field(strict=False, examples=["2026-03-02T12:00:00Z"]), BeforeValidator(_moment_text)]
 """A date and time with its offset, RFC 3339."""
 DayText = Annotated[str, AfterValidator(_day_text), Field(examples=["2026-03-02"])]
-"""A calendar date, `YYYY-MM-DD`, kept as it is written: so that it sorts, hashes and is shown as one text."""
+"""A calendar date of the years 2000 to 2199, `YYYY-MM-DD`, kept as it is written: so that it sorts, hashes and is shown as one
+text.
+"""
 ItemCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$", examples=["tobacco"])]
 """How a till names what it sells: a GTIN, an article number or a kind of goods."""
+
+
+def refuse_key(header: str | None) -> None:
+    """For what is made anew by every request, so that nobody relies on a key. Raises: KeyNotKept if there is one."""
+    if header is not None:
+        raise KeyNotKept()
 
 
 def read_key(header: str | None) -> str:

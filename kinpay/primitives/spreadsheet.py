@@ -20,10 +20,19 @@ def harmless(text: str) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, foreign: Collection[str]) -> str:
     """CSV with a byte order mark, so that spreadsheets read Chinese names. `foreign`: columns of text that others wrote."""
+    return top(columns) + part(columns, rows, foreign=foreign)
+
+
+def top(columns: Sequence[str]) -> str:
+    """What a table begins with; its parts follow, in order."""
+    return "\ufeff" + part(columns, [columns], foreign=())
+
+
+def part(columns: Sequence[str], rows: Iterable[Sequence[str]], *, foreign: Collection[str]) -> str:
+    """Some rows of a table that is told part by part. `foreign`: columns of text that others wrote."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
     for row in rows:
         cells = zip(columns, row, strict=True)
         writer.writerow([harmless(cell) if name in foreign else cell for name, cell in cells])
-    return "\ufeff" + out.getvalue()
+    return out.getvalue()

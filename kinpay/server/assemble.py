@@ -9,6 +9,7 @@ from datetime import timedelta
 from fastapi import APIRouter
 
 from kinpay.audit.checkpoint import make_checkpoint
+from kinpay.biometrics import renew
 from kinpay.biometrics.enrol import KEY_TASK, destroy_key, sweep_keys
 from kinpay.charges import hot
 from kinpay.charges.daily import close_days, debit_the_last, retry_days
@@ -215,8 +216,14 @@ def errands(house: House) -> Sequence[Errand]:
 
     async def wrap_anew() -> None:
         # After a rotation of the secret; where there was none it only looks.
-        if count := await keyring.rotate():
+        if count := await keyring.rotate() + await house.rotations.wrap_anew():
             log.info("keys wrapped anew", extra={"count": count})
+
+    async def renew_rotations() -> None:
+        await renew.carry_on(db, keyring, house.rotations)
+
+    async def old_seeds() -> None:
+        await renew.forget_seeds(db, house.rotations)
 
     async def trails() -> None:
         async with db.transaction() as conn:
@@ -255,6 +262,8 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="close months", every_s=300, run=lambda: close_months(db)),
         Errand(name="forget old uses", every_s=3600, run=trails),
         Errand(name="wrap keys anew", every_s=21600, run=wrap_anew),
+        Errand(name="renew rotations", every_s=60, run=renew_rotations),
+        Errand(name="forget retired seeds", every_s=86400, run=old_seeds),
         Errand(name="seal webhook secrets anew", every_s=21600, run=seal_secrets),
         Errand(name="forget webhook events", every_s=600, run=lambda: forget_events(db, kept=EVENTS_KEPT)),
         Errand(name="destroy stray keys", every_s=3600, run=stray_keys),

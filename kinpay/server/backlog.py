@@ -35,7 +35,7 @@ LOOK = Sql("""
         (SELECT count(*) FROM (SELECT FROM outbox WHERE dead_at IS NOT NULL LIMIT :at_most) o) AS messages_dead,
         (SELECT count(*) FROM (SELECT FROM webhook_delivery WHERE state = 'pending' LIMIT :at_most) w) AS webhooks_pending,
         (SELECT extract(epoch FROM max(greatest(kinpay_now() - first.next_attempt_at, '0')))::float8
-         FROM (SELECT id FROM webhook_endpoint ORDER BY id LIMIT :at_most) e CROSS JOIN LATERAL
+         FROM (SELECT id FROM webhook_endpoint WHERE enabled ORDER BY id LIMIT :at_most) e CROSS JOIN LATERAL
               (SELECT next_attempt_at FROM webhook_delivery WHERE endpoint_id = e.id AND state = 'pending'
                ORDER BY next_attempt_at LIMIT 1) first) AS webhooks_overdue_s,
         (SELECT count(*) FROM (SELECT FROM webhook_endpoint WHERE NOT enabled AND disabled_reason <> 'asked' LIMIT :at_most) e)

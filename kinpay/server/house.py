@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from kinpay.biometrics.galleries import Galleries
 from kinpay.biometrics.keyring import FolderKeyring, Keyring
+from kinpay.biometrics.matcher import Tolerance
+from kinpay.biometrics.rotation import Rotations
 from kinpay.charges.batch import CONNECTIONS, Batcher
 from kinpay.database.pool import Database
 from kinpay.people.channel import Channel
@@ -38,6 +41,9 @@ class House:
     keys: ServerKeys
     codes: Codes
     keyring: Keyring
+    rotations: Rotations
+    galleries: Galleries
+    tolerance: Tolerance
     providers: ProviderAccounts
     sessions: TerminalSessions
     batcher: Batcher
@@ -56,12 +62,15 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
     """
     keys = read_keys(settings.secret_file, may_create=settings.embedded)
     keyring = FolderKeyring.open(settings.keyring, keys)
+    rotations = Rotations(settings.keyring, keys)
     for_charges = min(CONNECTIONS, settings.max_connections // 2)
     async with AsyncExitStack() as stack:
         db = await Database.open(database_url, max_connections=settings.max_connections - for_charges)
         stack.push_async_callback(db.close)
         hot = await Database.open(database_url, max_connections=for_charges, by_index=True)
         stack.push_async_callback(hot.close)
+        galleries = Galleries(db, keyring, rotations, engine=settings.gallery, large=settings.gallery_large)
+        stack.push_async_callback(galleries.close)
         providers = ProviderAccounts(db, keys, timeout_s=settings.provider_timeout_s)
         stack.push_async_callback(providers.close)
         outbound = Outbound(Rules(http=settings.webhook_http, networks=settings.webhook_networks))
@@ -76,6 +85,9 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             keys=keys,
             codes=Codes(keys),
             keyring=keyring,
+            rotations=rotations,
+            galleries=galleries,
+            tolerance=Tolerance(bound=settings.face_bound, reference=dict(settings.face_reference)),
             providers=providers,
             sessions=TerminalSessions(db, keys),
             batcher=batcher,

@@ -70,12 +70,19 @@ WORDS: Final[Mapping[str, Words]] = {
         "使用此 Idempotency-Key 的首个请求仍在处理中。",
     ),
     "idempotency-key-missing": Words(400, "This request needs an Idempotency-Key.", "此请求需要 Idempotency-Key。"),
+    "idempotency-key-not-kept": Words(
+        400,
+        "The answer to this request is kept under no Idempotency-Key: leave it out, and look before you ask again.",
+        "此请求的应答不会按 Idempotency-Key 保存：请去掉该请求头，重新请求前先查看结果。",
+    ),
     "idempotency-key-reused": Words(
         422, "This Idempotency-Key was used for another request.", "此 Idempotency-Key 已用于另一个请求。"
     ),
     "internal": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "invalid-request": Words(422, "The request is not valid.", "请求无效。"),
     "key-gone": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
+    "rotation-gone": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
+    "gallery-engine-missing": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "lease-lost": Words(500, "Something went wrong on our side.", "系统内部出错。", ours=True),
     "malformed-request": Words(400, "The request cannot be read.", "无法读取请求。"),
     "method-not-allowed": Words(405, "This address does not know that method.", "此地址不支持该方法。"),

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from kinpay.faces.engine import installed_folder
+from kinpay.primitives.money import EXPONENTS
 from kinpay.primitives.sealed import Sealed
 from kinpay.webhooks.address import Network, networks_of
 
@@ -32,6 +33,38 @@ class Place(NamedTuple):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+class Reference(NamedTuple):
+    """An amount of a currency, in minor units."""
+
+    currency: str
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.currency}:{self.minor}"
+
+
+def references(text: str) -> tuple[Reference, ...]:
+    """Amounts in minor units, each currency once: `CNY:5000,JPY:1000`."""
+    found: dict[str, Reference] = {}
+    for part in filter(None, (item.strip() for item in text.split(","))):
+        currency, _, minor = part.partition(":")
+        if currency not in EXPONENTS or currency in found or not (minor.isascii() and minor.isdigit() and int(minor) > 0):
+            raise ValueError("write amounts in minor units, each currency once, as CNY:5000,JPY:1000")
+        found[currency] = Reference(currency, int(minor))
+    return tuple(found.values())
+
+
+def chance(text: str) -> float:
+    """A chance from 0 to 0.01."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 0.01:
+        raise ValueError("write a chance from 0 to 0.01, as 0.0001 for one in ten thousand")
+    return value
 
 
 def path(text: str) -> Path:

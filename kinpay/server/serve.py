@@ -15,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 import uvicorn
 
+from kinpay.biometrics import gallery_store
 from kinpay.database.migrate import SchemaMismatch, is_fit, migrate
 from kinpay.primitives.errors import Busy
 from kinpay.recovery.closed import closed_as_of
@@ -153,6 +154,7 @@ class Background:
         self._hearing: asyncio.Task[None] | None = None
         self._listener = Listener(house.db)
         self._listener.on(CHANNEL, house.board.heard)
+        self._listener.on(gallery_store.CHANNEL, house.galleries.heard)
         self.worker = Worker(house.db, tasks(house)) if work else None
         self.schedule = Schedule(house.db, errands(house)) if work else None
         self._sender = Sender(house.db, house.keys, house.outbound) if work else None

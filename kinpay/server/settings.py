@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from kinpay.biometrics.matcher import REFERENCE
 from kinpay.faces.registry import DEFAULT_FACE_MODEL, FACE_MODELS
 from kinpay.people.channel import Channel, channel_of
 from kinpay.primitives.sealed import Sealed
@@ -54,6 +55,10 @@ class Settings:
     webhook_networks: tuple[Network, ...]
     models: Path
     face_model: str
+    gallery: Literal["numpy", "pgvector", "auto"]
+    gallery_large: int
+    face_bound: float
+    face_reference: tuple[readers.Reference, ...]
     log_level: str
 
     @property
@@ -211,6 +216,28 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "never compare, so with another one everybody has to be enrolled again.",
         DEFAULT_FACE_MODEL,
         readers.one_of(*FACE_MODELS),
+    ),
+    Setting(
+        "gallery",
+        "Where faces are searched: `numpy` in this process's memory, `pgvector` in the database, `auto` in the database for "
+        "large sites if it has pgvector 0.7 or newer. The answers are the same.",
+        "auto",
+        readers.one_of("numpy", "pgvector", "auto"),
+    ),
+    Setting("gallery_large", "From how many templates on a site is large for `auto`.", "20000", readers.whole(100, 10_000_000)),
+    Setting(
+        "face_bound",
+        "How often, at most, an attempt to pay by face may charge a wrong circle (the 95 % upper bound); beyond it something "
+        "else is asked for as well. `0`: no face ever pays alone.",
+        "0.0001",
+        readers.chance,
+    ),
+    Setting(
+        "face_reference",
+        "Up to which amount that bound holds as it is, by currency, in minor units; above, it falls in proportion. In a "
+        "currency that is not named no face pays alone.",
+        ",".join(f"{currency}:{minor}" for currency, minor in REFERENCE.items()),
+        readers.references,
     ),
     Setting(
         "log_level",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from kinpay.database.audit import Event, record
@@ -18,11 +19,11 @@ AT_ONCE: Final = 200
 
 # The first day with postings after the last one that was closed, of merchants who have one.
 DUE = Sql("""
-    SELECT m.id AS merchant_id, m.operator_id, o.time_zone, a.id AS account_id, a.currency, first.at
+    SELECT m.id AS merchant_id, m.operator_id, o.time_zone, a.currency, first.at, last.day AS last_day, last.ends AS last_ends
     FROM ledger_account a JOIN merchant m ON m.id = a.owner_id JOIN operator o ON o.id = m.operator_id
-    CROSS JOIN LATERAL (SELECT coalesce(max(ends), '-infinity') AS ends FROM settlement_day s
+    CROSS JOIN LATERAL (SELECT max(ends) AS ends, max(day) AS day FROM settlement_day s
                         WHERE s.merchant_id = m.id AND s.currency = a.currency) last
-    CROSS JOIN LATERAL (SELECT p.at FROM posting p WHERE p.account_id = a.id AND p.at >= last.ends
+    CROSS JOIN LATERAL (SELECT p.at FROM posting p WHERE p.account_id = a.id AND p.at >= coalesce(last.ends, '-infinity')
                         ORDER BY p.at LIMIT 1) first
     WHERE a.kind = 'merchant'
       AND (first.at AT TIME ZONE o.time_zone)::date < ((:now::timestamptz - :grace::interval) AT TIME ZONE o.time_zone)::date
@@ -30,22 +31,46 @@ DUE = Sql("""
 """)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What a day is from and to."""
+
+    day: date
+    starts: datetime
+    ends: datetime
+
+
+def next_span(at: datetime, time_zone: str, *, last_day: date | None, last_ends: datetime | None) -> Span:
+    """The day that a posting at `at` is in, given the last one that was closed. Days neither overlap nor come twice.
+
+    That matters where the operator's zone was put right: the wall's date may then be one that is closed already, and the first
+    day by the new wall is longer or shorter than others.
+    """
+    day = local_date(at, time_zone)
+    if last_day is not None and day <= last_day:
+        day = last_day + timedelta(days=1)
+    starts, ends = start_of_day(day, time_zone), start_of_day(day + timedelta(days=1), time_zone)
+    if last_ends is not None:
+        starts = max(starts, last_ends) if at >= starts else last_ends
+    return Span(day=day, starts=starts, ends=ends)
+
+
 async def close_settlements(db: Database) -> int:
     """Closes the oldest open day of every merchant and currency that has one; returns how many."""
     async with db.connection() as conn:
-        due = await DUE.rows(conn, now=await database_now(conn), grace=CLOSED_AFTER, most=AT_ONCE)
+        now = await database_now(conn)
+        due = await DUE.rows(conn, now=now, grace=CLOSED_AFTER, most=AT_ONCE)
+    closed = 0
     for row in due:
-        day = local_date(row["at"], row["time_zone"])
+        span = next_span(row["at"], row["time_zone"], last_day=row["last_day"], last_ends=row["last_ends"])
+        if span.ends + CLOSED_AFTER > now:
+            continue
         closing = close_day(
-            db,
-            operator_id=row["operator_id"],
-            merchant_id=row["merchant_id"],
-            currency=row["currency"],
-            day=day,
-            time_zone=row["time_zone"],
+            db, operator_id=row["operator_id"], merchant_id=row["merchant_id"], currency=row["currency"], span=span
         )
         await apart(closing, row["merchant_id"])
-    return len(due)
+        closed += 1
+    return closed
 
 
 SUM = Sql("""
@@ -64,17 +89,16 @@ KEEP = Sql("""
 """)
 
 
-async def close_day(db: Database, *, operator_id: str, merchant_id: str, currency: str, day: date, time_zone: str) -> None:
+async def close_day(db: Database, *, operator_id: str, merchant_id: str, currency: str, span: Span) -> None:
     """Keeps what a merchant's day came to; a day that was closed before stays as it is."""
-    starts, ends = start_of_day(day, time_zone), start_of_day(day + timedelta(days=1), time_zone)
     account = Account(AccountKind.MERCHANT, merchant_id, currency)
     async with db.transaction() as conn:
         now = await database_now(conn)
-        row = await SUM.row(conn, account_id=account.id, starts=starts, ends=ends)
+        row = await SUM.row(conn, account_id=account.id, starts=span.starts, ends=span.ends)
         assert row is not None, "an aggregate always answers"
         sums = {**row}
-        named = {"merchant_id": merchant_id, "day": day, "currency": currency}
-        if await KEEP.value(conn, **named, starts=starts, ends=ends, now=now, **sums) is None:
+        named = {"merchant_id": merchant_id, "day": span.day, "currency": currency}
+        if await KEEP.value(conn, **named, starts=span.starts, ends=span.ends, now=now, **sums) is None:
             return
-        body = {"day": day.isoformat(), "currency": currency, **sums}
+        body = {"day": span.day.isoformat(), "currency": currency, **sums}
         await record(conn, operator_id, Event("settlement.closed", merchant_id, body), now=now)

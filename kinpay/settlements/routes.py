@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from kinpay.database.pool import Database, database_now
+from kinpay.database.sql import Connection
 from kinpay.operators.act import Act, ActKind
+from kinpay.operators.operator import merchant_name
 from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Scope, staff_of, staff_or_key_of
 from kinpay.primitives.fields import Closed, Currency, Day, Id, Note
 from kinpay.primitives.money import shown_amount
-from kinpay.primitives.spreadsheet import table
+from kinpay.primitives.spreadsheet import part, top
 from kinpay.settlements.settlement import Line, Settlement
-from kinpay.settlements.store import lines_of, note_paid, require_merchant, settlements_of
-
-_MOST_LINES = 100_000
+from kinpay.settlements.store import lines_of, note_paid, require_merchant, settlements_of, unpaid_day
 
 
 class SettlementOut(Closed):
@@ -77,8 +79,8 @@ class PaidIn(Closed):
     reference: Note
 
 
-def router(db: Database) -> APIRouter:
-    """The routes of settlements."""
+def router(db: Database, *, lines_at_once: int = 5_000) -> APIRouter:
+    """The routes of settlements. `lines_at_once`: how much of a table is in memory."""
     routes = APIRouter(prefix="/v1/merchants/{merchant_id}/settlements", tags=["settlements"])
 
     @routes.get("")
@@ -115,20 +117,39 @@ def router(db: Database) -> APIRouter:
         responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "One line an entry."}},
     )
     async def get_lines_csv(request: Request, merchant_id: Id, day: Day, currency: Currency = "CNY") -> Response:
-        """The same as a spreadsheet reads it, at most 100,000 lines."""
+        """The same as a spreadsheet reads it, all of it, however much that is."""
         asker = staff_or_key_of(request.state, Scope.SETTLEMENTS_READ, "owner", "support")
         async with db.connection() as conn:
             await require_merchant(conn, merchant_id, asker=asker)
-            found = await lines_of(conn, merchant_id, day=day, currency=currency, after=None, limit=_MOST_LINES)
+            first = await lines_of(conn, merchant_id, day=day, currency=currency, after=None, limit=lines_at_once)
+
+        async def told() -> AsyncIterator[str]:
+            # A closed day never changes, so that its pages fit together; no connection is held while the asker reads.
+            yield top(_COLUMNS)
+            page = first
+            while page:
+                yield _csv(page, currency)
+                if len(page) < lines_at_once:
+                    return
+                async with db.connection() as conn:
+                    after = page[-1].entry_id
+                    page = await lines_of(conn, merchant_id, day=day, currency=currency, after=after, limit=lines_at_once)
+
         head = {"Content-Disposition": f'attachment; filename="settlement-{day}.csv"'}
-        return Response(_csv(found, currency), media_type="text/csv; charset=utf-8", headers=head)
+        return StreamingResponse(told(), media_type="text/csv; charset=utf-8", headers=head)
 
     @routes.post("/{day}/paid")
     async def post_paid(request: Request, merchant_id: Id, day: Day, body: PaidIn) -> SettlementOut:
         """Notes that a closed day was paid to the merchant. Takes two people where the operator asks for them."""
         asker = staff_of(request.state, "owner")
-        about = {"merchant_id": merchant_id, "day": day.isoformat(), **body.model_dump(mode="json")}
-        async with privileged(db, asker, Act(ActKind.SETTLEMENT_PAY, about)) as conn:
+
+        async def judged(conn: Connection) -> Act:
+            merchant = await merchant_name(conn, asker.operator_id, merchant_id)
+            owed = await unpaid_day(conn, merchant_id, day=day, currency=body.currency)
+            about = {"merchant_id": merchant_id, "merchant": merchant, "day": day.isoformat(), "amount_minor": owed.net_minor}
+            return Act(ActKind.SETTLEMENT_PAY, about | body.model_dump(mode="json"))
+
+        async with privileged(db, asker, judged) as conn:
             await require_merchant(conn, merchant_id, asker=asker)
             paid = await note_paid(
                 conn,
@@ -161,4 +182,4 @@ def _csv(lines: list[Line], currency: str) -> str:
         )
         for line in lines
     )
-    return table(_COLUMNS, rows, foreign={"terminal", "reference"})
+    return part(_COLUMNS, rows, foreign={"terminal", "reference"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 
 from kinpay.database.audit import Event, record
 from kinpay.database.sql import Connection, Record, Sql
@@ -35,7 +36,7 @@ async def settlements_of(conn: Connection, merchant_id: str, *, before: date | N
     return [_read(row) for row in await PAGE.rows(conn, merchant_id=merchant_id, before=before, limit=limit)]
 
 
-def _read(row: Record) -> Settlement:
+def _read(row: Record | dict[str, Any]) -> Settlement:
     return Settlement(**row)
 
 
@@ -73,6 +74,16 @@ PAY = Sql("""
 """)
 
 
+async def unpaid_day(conn: Connection, merchant_id: str, *, day: date, currency: str) -> Settlement:
+    """A closed day that is not paid yet. Raises: NotFound if it is not closed; WrongState if it was paid."""
+    row = await ONE.row(conn, merchant_id=merchant_id, day=day, currency=currency)
+    if row is None:
+        raise NotFound()
+    if row["paid_at"] is not None:
+        raise WrongState("settlement", state="paid", event="pay")
+    return _read({name: row[name] for name in Settlement.__slots__})
+
+
 async def note_paid(
     conn: Connection,
     merchant_id: str,
@@ -85,8 +96,7 @@ async def note_paid(
     now: datetime,
 ) -> Settlement:
     """Notes that the operator has paid a closed day. Raises: NotFound if it is not closed; WrongState if it was paid before."""
-    if await ONE.row(conn, merchant_id=merchant_id, day=day, currency=currency) is None:
-        raise NotFound()
+    await unpaid_day(conn, merchant_id, day=day, currency=currency)
     named = {"merchant_id": merchant_id, "day": day, "currency": currency}
     if await PAY.value(conn, **named, reference=reference, actor_id=actor_id, now=now) is None:
         raise WrongState("settlement", state="paid", event="pay")
@@ -94,4 +104,4 @@ async def note_paid(
     await record(conn, operator_id, Event("settlement.paid", merchant_id, body, actor_id), now=now)
     row = await ONE.row(conn, **named)
     assert row is not None
-    return Settlement(**{name: row[name] for name in Settlement.__slots__})
+    return _read({name: row[name] for name in Settlement.__slots__})

@@ -5,6 +5,8 @@ Source: [0016]; threat A25.
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,15 +14,18 @@ from typing import Final
 import asyncpg
 
 from kinpay.database.audit import Event, record
+from kinpay.database.idempotency import Answer, RequestKey, once
+from kinpay.database.pool import Database
 from kinpay.database.sql import Connection
 from kinpay.primitives.errors import Conflict, NotFound, Unauthenticated, WrongState
 from kinpay.primitives.ids import is_id, new_id, new_secret
-from kinpay.primitives.server_keys import ServerKeys
+from kinpay.primitives.server_keys import SealBroken, ServerKeys
 from kinpay.terminals import store
 from kinpay.terminals.terminal import INSTALL_LIFE, Terminal, TerminalKind
 
 _PURPOSE: Final = "install-code"
 _SECRET_BYTES: Final = 20
+_KEPT: Final = "install-code-kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,29 @@ async def renew_install_code(
         raise WrongState("terminal", state=found.state, event="renew_install_code")
     await record(conn, operator_id, Event("terminal.code_renewed", terminal_id, {}, actor_id), now=now)
     return code
+
+
+async def expect_once(
+    db: Database, keys: ServerKeys, key: RequestKey, expect: Callable[[Connection], Awaitable[InstallCode]]
+) -> tuple[InstallCode, bool]:
+    """Announces a terminal once for this key. A repetition (True) gets the very same code, which is kept sealed for it.
+
+    Raises: KeyReused; Conflict for a repetition after the server's secret of then is gone; what `expect` raises.
+    """
+
+    async def effect(conn: Connection) -> Answer:
+        code = await expect(conn)
+        sealed = keys.seal(code.text.encode(), purpose=_KEPT, bound_to=code.terminal_id)
+        kept = base64.b64encode(sealed).decode()
+        return Answer(201, {"terminal_id": code.terminal_id, "code": kept, "expires_at": code.expires_at.isoformat()})
+
+    answer = await once(db, key, effect)
+    terminal_id, sealed = answer.body["terminal_id"], base64.b64decode(answer.body["code"])
+    try:
+        text = keys.unseal(sealed, purpose=_KEPT, bound_to=terminal_id).decode()
+    except SealBroken:
+        raise Conflict(thing="install_code") from None
+    return InstallCode(terminal_id, text, datetime.fromisoformat(answer.body["expires_at"])), answer.replayed
 
 
 async def install_terminal(conn: Connection, keys: ServerKeys, *, code: str, public_key: bytes, now: datetime) -> Terminal:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from kinpay.database.idempotency import RequestKey
 from kinpay.database.pool import Database, database_now
-from kinpay.primitives.actor import ActorKind, Scope, actor_of, person_of, staff_of, staff_or_key_of, terminal_of
-from kinpay.primitives.fields import Id
+from kinpay.database.sql import Connection
+from kinpay.primitives.actor import Actor, ActorKind, Scope, actor_of, person_of, staff_of, staff_or_key_of, terminal_of
+from kinpay.primitives.fields import Id, read_key
 from kinpay.primitives.ids import ID_PATTERN
 from kinpay.primitives.money import Money
 from kinpay.primitives.server_keys import ServerKeys
@@ -22,7 +24,14 @@ from kinpay.terminals.codes import Codes
 from kinpay.terminals.command import CommandBell, Finished, finish_command, nothing_more, wait_for_commands
 from kinpay.terminals.emv_codes import EmvPlace
 from kinpay.terminals.function_code import bare_code, issue_function_code
-from kinpay.terminals.install import expect_terminal, install_terminal, renew_install_code, terminal_of_code
+from kinpay.terminals.install import (
+    InstallCode,
+    expect_once,
+    expect_terminal,
+    install_terminal,
+    renew_install_code,
+    terminal_of_code,
+)
 from kinpay.terminals.payment_code import issue_emv_payment_code, issue_payment_code, payment_code_use, read_payment_code
 from kinpay.terminals.revoke import revoke_terminal
 from kinpay.terminals.scan import BUSINESS_TYPES, Scanned, choose_business_type, scan_function_code
@@ -71,11 +80,12 @@ def router(
 
 def _staff_routes(routes: APIRouter, rooms: _Rooms) -> None:
     @routes.post("/v1/terminals", status_code=201)
-    async def expect(request: Request, body: bodies.NewTerminal) -> bodies.NewInstallCode:
-        """Announce a terminal at a site; the answer's install code is for the device."""
+    async def expect(request: Request, response: Response, body: bodies.NewTerminal) -> bodies.NewInstallCode:
+        """Announce a terminal at a site, with an `Idempotency-Key` once only; the answer's install code is for the device."""
         asker = staff_of(request.state, *_STAFF)
-        async with rooms.db.transaction() as conn:
-            code = await expect_terminal(
+
+        async def expecting(conn: Connection) -> InstallCode:
+            return await expect_terminal(
                 conn,
                 rooms.keys,
                 operator_id=asker.operator_id,
@@ -86,6 +96,8 @@ def _staff_routes(routes: APIRouter, rooms: _Rooms) -> None:
                 now=await database_now(conn),
                 actor_id=asker.id,
             )
+
+        code = await _expected(request, response, rooms, asker, expecting)
         return bodies.NewInstallCode(terminal_id=code.terminal_id, install_code=code.text, expires_at=code.expires_at)
 
     @routes.post("/v1/terminals/{terminal_id}/install-code", status_code=201)
@@ -120,6 +132,30 @@ def _staff_routes(routes: APIRouter, rooms: _Rooms) -> None:
             now = await database_now(conn)
             await revoke_terminal(conn, operator_id=asker.operator_id, terminal_id=terminal_id, now=now, actor_id=asker.id)
         return Response(status_code=204)
+
+
+async def _expected(
+    request: Request,
+    response: Response,
+    rooms: _Rooms,
+    asker: Actor,
+    expecting: Callable[[Connection], Awaitable[InstallCode]],
+) -> InstallCode:
+    given = request.headers.get("idempotency-key")
+    if given is None:
+        async with rooms.db.transaction() as conn:
+            return await expecting(conn)
+    parts = (request.method.encode(), request.url.path.encode(), await request.body())
+    key = RequestKey(
+        principal_id=asker.id,
+        operation="terminal.expect",
+        key=read_key(given),
+        fingerprint=rooms.keys.mac("fingerprint", *parts),
+    )
+    code, replayed = await expect_once(rooms.db, rooms.keys, key, expecting)
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return code
 
 
 def _fare_routes(routes: APIRouter, rooms: _Rooms) -> None:

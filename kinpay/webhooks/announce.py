@@ -80,12 +80,13 @@ def _charge_of(posted: Posted) -> str:
     return charge_id
 
 
-# Asked first, as most merchants of most operators listen to nothing.
+# Asked first, as most merchants of most operators listen to nothing. What was disabled by itself, and not by anybody, misses
+# nothing: it is written down until the endpoint is switched on or removed, and forgotten when it is as old as everything else.
 LISTENED = Sql("""
     SELECT EXISTS (
         SELECT 1 FROM charge c
         JOIN webhook_endpoint e ON e.operator_id = c.operator_id AND (e.merchant_id IS NULL OR e.merchant_id = c.merchant_id)
-        WHERE c.id = :charge_id AND e.enabled)
+        WHERE c.id = :charge_id AND (e.enabled OR e.disabled_reason IN ('gone', 'failing')))
 """)
 REFUNDED = Sql("SELECT EXISTS (SELECT 1 FROM refund WHERE charge_id = :charge_id)")
 EARLIER = Sql("""
@@ -106,7 +107,8 @@ async def _earlier(conn: Connection, posted: Posted, charge: Charge) -> list[_Ca
 
 LISTENERS = Sql("""
     SELECT id FROM webhook_endpoint
-    WHERE operator_id = :operator_id AND (merchant_id IS NULL OR merchant_id = :merchant_id) AND enabled AND :type = ANY(types)
+    WHERE operator_id = :operator_id AND (merchant_id IS NULL OR merchant_id = :merchant_id)
+      AND (enabled OR disabled_reason IN ('gone', 'failing')) AND :type = ANY(types)
     ORDER BY id
 """)
 # Behind what is not delivered yet of the same charge, an event is not due before that is.

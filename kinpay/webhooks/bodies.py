@@ -42,7 +42,10 @@ class EndpointIn(Closed):
 
 
 class EndpointChange(Closed):
-    """What changes; what is left out stays. `enabled: true` also takes back that it was disabled for failing."""
+    """What changes; what is left out stays, and a `description` of null is taken away.
+
+    `enabled: true` also takes back that it was disabled by itself.
+    """
 
     url: Url | None = None
     types: Kinds | None = None

@@ -71,6 +71,17 @@ def retry_after(tries: int, *, jitter: float) -> timedelta | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How many attempts may be under way: to one endpoint (at most 4), to all of one merchant, beyond each endpoint's first,
+    and to endpoints that took nothing lately (one each)."""
+
+    each: int
+    of_one: int
+    further: int
+    failing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
     """A delivery that one sender has for now. `fence` names its lease; `now` is the database's clock at the claim."""
 

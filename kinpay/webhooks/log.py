@@ -10,7 +10,7 @@ from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import NotFound
 from kinpay.webhooks.delivery import message_id
 from kinpay.webhooks.endpoint import Attempt, Logged
-from kinpay.webhooks.manage import see_endpoint
+from kinpay.webhooks.manage import require_enabled, see_endpoint
 
 ATTEMPTS_SHOWN: Final = 100
 
@@ -72,16 +72,20 @@ AGAIN = Sql("""
     FROM webhook_endpoint e
     WHERE d.id = :id AND e.id = d.endpoint_id AND e.operator_id = :operator_id
       AND (:merchant_id::uuid IS NULL OR e.merchant_id = :merchant_id)
-    RETURNING 1
+    RETURNING d.endpoint_id
 """)
 WAKE = Sql("SELECT pg_notify('webhook', '')")
 
 
 async def deliver_again(conn: Connection, delivery_id: str, *, actor: Actor) -> None:
-    """Has one delivery made again, whatever became of it, under the id that it always had. Raises: NotFound."""
-    found = await AGAIN.value(conn, id=delivery_id, operator_id=actor.operator_id, merchant_id=actor.merchant_id)
-    if found is None:
+    """Has one delivery made again, whatever became of it, under the id that it always had.
+
+    Raises: NotFound; WrongState while its endpoint is disabled.
+    """
+    endpoint_id = await AGAIN.value(conn, id=delivery_id, operator_id=actor.operator_id, merchant_id=actor.merchant_id)
+    if endpoint_id is None:
         raise NotFound()
+    await require_enabled(conn, endpoint_id, actor=actor, event="redeliver")
     await WAKE.value(conn)
 
 
@@ -92,8 +96,11 @@ ALL_AGAIN = Sql("""
 
 
 async def deliver_failed_again(conn: Connection, endpoint_id: str, *, actor: Actor, since: datetime) -> int:
-    """Has everything delivered again that happened since then and was given up; returns how many. Raises: NotFound."""
-    await see_endpoint(conn, endpoint_id, actor=actor)
+    """Has everything delivered again that happened since then and was given up; returns how many.
+
+    Raises: NotFound; WrongState while the endpoint is disabled.
+    """
+    await require_enabled(conn, endpoint_id, actor=actor, event="redeliver")
     count = await ALL_AGAIN.run(conn, endpoint_id=endpoint_id, since=since)
     await WAKE.value(conn)
     return count

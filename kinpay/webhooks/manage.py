@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -35,12 +36,40 @@ class NewEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What of an endpoint changes; None: stays as it is."""
+    """What of an endpoint changes; None: stays as it is. An empty `description` is none."""
 
     url: str | None = None
     types: Sequence[str] | None = None
     description: str | None = None
     enabled: bool | None = None
+
+    def of(self, before: Endpoint) -> Endpoint:
+        """The endpoint as it would be. Why and when it was disabled is not judged here."""
+        return replace(
+            before,
+            url=before.url if self.url is None else self.url,
+            types=sorted(set(before.types if self.types is None else self.types)),
+            description=before.description if self.description is None else self.description or None,
+            enabled=before.enabled if self.enabled is None else self.enabled,
+        )
+
+
+def lets_more_out(before: Endpoint, after: Endpoint) -> bool:
+    """Whether more leaves than before: to another address, of other types, or at all again."""
+    return after.url != before.url or not set(after.types) <= set(before.types) or (after.enabled and not before.enabled)
+
+
+def told_of(endpoint: Endpoint) -> dict[str, Any]:
+    """Where events go and which, for the log, which outlives the endpoint.
+
+    What follows a `?` may be the receiver's secret: of that, the log has the SHA-256 of the whole address only.
+    """
+    return {
+        "url": endpoint.url.partition("?")[0],
+        "url_sha256": hashlib.sha256(endpoint.url.encode()).hexdigest(),
+        "types": sorted(endpoint.types),
+        "enabled": endpoint.enabled,
+    }
 
 
 # The operator's row is locked, so that two askers cannot both take the last free place.
@@ -77,8 +106,9 @@ async def make_endpoint(
     given = {"url": wanted.url, "description": wanted.description, "types": sorted(set(wanted.types))}
     await INSERT.run(conn, id=endpoint_id, operator_id=actor.operator_id, merchant_id=merchant_id, **given, now=now)
     secret = await add_secret(conn, keys, endpoint_id, now=now)
-    await _note(conn, "webhook.made", endpoint_id, actor, now=now, merchant=merchant_id)
-    return await find_endpoint(conn, endpoint_id, actor=actor), secret
+    made = await find_endpoint(conn, endpoint_id, actor=actor)
+    await _note(conn, "webhook.made", endpoint_id, actor, now=now, merchant=merchant_id, **told_of(made))
+    return made, secret
 
 
 PAGE = Sql("""
@@ -112,6 +142,14 @@ async def find_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor) -> 
     return _endpoint(row)
 
 
+async def require_enabled(conn: Connection, endpoint_id: str, *, actor: Actor, event: str) -> Endpoint:
+    """An endpoint that is sent to, locked. Raises: NotFound; WrongState while it is disabled, as nothing would come of it."""
+    endpoint = await find_endpoint(conn, endpoint_id, actor=actor)
+    if not endpoint.enabled:
+        raise WrongState("webhook_endpoint", state="disabled", event=event)
+    return endpoint
+
+
 SEE = Sql("""
     SELECT 1 FROM webhook_endpoint
     WHERE id = :id AND operator_id = :operator_id AND (:merchant_id::uuid IS NULL OR merchant_id = :merchant_id)
@@ -136,27 +174,51 @@ CHANGE = Sql("""
 """)
 
 
-async def change_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor, change: Change) -> Endpoint:
-    """Changes an endpoint. Switched on again, it gets what was still to be delivered; what happened meanwhile it does not.
+# What it took nothing of since it failed, or was gone, begins anew and in order: nothing later was taken before. What waits and
+# was never tried is due as it is. Rows of an attempt that ends just now are left to whoever records it: they hold those and
+# wait for the endpoint, which we hold.
+RESUME = Sql("""
+    UPDATE webhook_delivery SET state = 'pending', tries = 0, finished_at = NULL, next_attempt_at = :now
+    WHERE id IN (SELECT id FROM webhook_delivery WHERE endpoint_id = :endpoint_id AND state = 'failed' AND finished_at >= :since
+                 FOR UPDATE SKIP LOCKED)
+       OR id IN (SELECT id FROM webhook_delivery
+                 WHERE endpoint_id = :endpoint_id AND state = 'pending' AND (next_attempt_at > :now OR tries > 0)
+                 FOR UPDATE SKIP LOCKED)
+""")
+WAKE = Sql("SELECT pg_notify('webhook', '')")
 
-    Raises: NotFound.
+
+async def _resume(conn: Connection, before: Endpoint, *, now: datetime) -> None:
+    assert before.disabled_at is not None, "a disabled endpoint"
+    since = min(before.disabled_at, before.failing_since or before.disabled_at)
+    await RESUME.run(conn, endpoint_id=before.id, since=since, now=now)
+    await WAKE.value(conn)
+
+
+async def change_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor, change: Change) -> Endpoint:
+    """Changes an endpoint. Switched on again, it gets what was still to be delivered.
+
+    If it was disabled by itself, that is also everything that happened meanwhile, and what was given up since it took anything;
+    if somebody had switched it off, what happened meanwhile is not told. Raises: NotFound.
     """
     before = await find_endpoint(conn, endpoint_id, actor=actor)
     now = await database_now(conn)
-    enabled = before.enabled if change.enabled is None else change.enabled
-    stays = enabled == before.enabled
+    after = change.of(before)
+    stays = after.enabled == before.enabled
     await CHANGE.run(
         conn,
         id=endpoint_id,
-        url=change.url or before.url,
-        types=sorted(set(change.types or before.types)),
-        description=change.description or before.description,
-        enabled=enabled,
-        disabled_reason=before.disabled_reason if stays else (None if enabled else DisabledReason.ASKED.value),
-        disabled_at=before.disabled_at if stays else (None if enabled else now),
+        url=after.url,
+        types=after.types,
+        description=after.description,
+        enabled=after.enabled,
+        disabled_reason=before.disabled_reason if stays else (None if after.enabled else DisabledReason.ASKED.value),
+        disabled_at=before.disabled_at if stays else (None if after.enabled else now),
         failing_since=before.failing_since if stays else None,
     )
-    changed: dict[str, Any] = {"enabled": enabled, "url": change.url is not None, "types": change.types is not None}
+    if after.enabled and before.disabled_reason in (DisabledReason.GONE, DisabledReason.FAILING):
+        await _resume(conn, before, now=now)
+    changed = {**told_of(after), "before": told_of(before), "lets_more_out": lets_more_out(before, after)}
     await _note(conn, "webhook.changed", endpoint_id, actor, now=now, **changed)
     return await find_endpoint(conn, endpoint_id, actor=actor)
 
@@ -166,9 +228,9 @@ DELETE = Sql("DELETE FROM webhook_endpoint WHERE id = :id")
 
 async def delete_endpoint(conn: Connection, endpoint_id: str, *, actor: Actor) -> None:
     """Removes an endpoint with its secrets, its deliveries and their log. Raises: NotFound."""
-    await find_endpoint(conn, endpoint_id, actor=actor)
+    removed = await find_endpoint(conn, endpoint_id, actor=actor)
     await DELETE.run(conn, id=endpoint_id)
-    await _note(conn, "webhook.removed", endpoint_id, actor, now=await database_now(conn))
+    await _note(conn, "webhook.removed", endpoint_id, actor, now=await database_now(conn), **told_of(removed))
 
 
 async def rotate_secret(
@@ -178,18 +240,17 @@ async def rotate_secret(
 
     Raises: NotFound; TooMany.
     """
-    await find_endpoint(conn, endpoint_id, actor=actor)
+    endpoint = await find_endpoint(conn, endpoint_id, actor=actor)
     now = await database_now(conn)
     secret = await replace_secret(conn, keys, endpoint_id, overlap=overlap, now=now)
-    await _note(conn, "webhook.rotated", endpoint_id, actor, now=now, overlap_s=int(overlap.total_seconds()))
+    told = {"overlap_s": int(overlap.total_seconds()), **told_of(endpoint)}
+    await _note(conn, "webhook.rotated", endpoint_id, actor, now=now, **told)
     return secret, now + overlap
 
 
 async def send_test(conn: Connection, endpoint_id: str, *, actor: Actor) -> str:
     """Has a test event sent to this endpoint alone; returns its id. Raises: NotFound; WrongState while it is disabled."""
-    endpoint = await find_endpoint(conn, endpoint_id, actor=actor)
-    if not endpoint.enabled:
-        raise WrongState("webhook_endpoint", state="disabled", event="test")
+    endpoint = await require_enabled(conn, endpoint_id, actor=actor, event="test")
     return await announce_test(conn, endpoint_id=endpoint_id, operator_id=actor.operator_id, merchant_id=endpoint.merchant_id)
 
 

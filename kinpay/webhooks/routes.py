@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Query, Request, Response
 
 from kinpay.database.pool import Database
+from kinpay.database.sql import Connection
 from kinpay.operators.act import Act, ActKind
+from kinpay.operators.operator import merchant_name
 from kinpay.operators.two_people import privileged
 from kinpay.primitives.actor import Actor, Scope, staff_or_key_of
 from kinpay.primitives.errors import Invalid
-from kinpay.primitives.fields import Id
+from kinpay.primitives.fields import Id, refuse_key
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.webhooks import bodies, log, manage
 from kinpay.webhooks.address import read_url
@@ -60,11 +62,18 @@ async def _judge(outbound: Outbound, url: str) -> None:
 def _endpoint_routes(routes: APIRouter, db: Database, *, keys: ServerKeys, outbound: Outbound) -> None:
     @routes.post("/webhook-endpoints", status_code=201)
     async def post_endpoint(request: Request, body: bodies.EndpointIn) -> bodies.EndpointMade:
-        """Makes an endpoint; its secret is in this answer and nowhere else."""
+        """Makes an endpoint; its secret is in this answer and nowhere else, so no `Idempotency-Key` is taken."""
         actor = _asker(request)
+        refuse_key(request.headers.get("idempotency-key"))
         await _judge(outbound, body.url)
         wanted = manage.NewEndpoint(merchant_id=body.merchant_id, url=body.url, types=body.types, description=body.description)
-        async with privileged(db, actor, Act(ActKind.WEBHOOK_SEND, body.model_dump(mode="json"))) as conn:
+
+        async def judged(conn: Connection) -> Act:
+            merchant = await merchant_name(conn, actor.operator_id, body.merchant_id)
+            about = {**body.model_dump(mode="json"), "types": sorted(set(body.types)), "merchant": merchant}
+            return Act(ActKind.WEBHOOK_SEND, about)
+
+        async with privileged(db, actor, judged) as conn:
             made, secret = await manage.make_endpoint(conn, keys, actor=actor, wanted=wanted)
         return bodies.EndpointMade(endpoint=bodies.EndpointOut.of(made), secret=secret_text(secret))
 
@@ -78,13 +87,24 @@ def _endpoint_routes(routes: APIRouter, db: Database, *, keys: ServerKeys, outbo
 
     @routes.patch("/webhook-endpoints/{endpoint_id}")
     async def patch_endpoint(endpoint_id: Id, request: Request, body: bodies.EndpointChange) -> bodies.EndpointOut:
-        """Changes an endpoint, or switches it off or on."""
+        """Changes an endpoint, or switches it off or on.
+
+        Whatever lets more out (another address, more types, switching it on) takes two people where the operator asks for them.
+        """
         actor = _asker(request)
         if body.url is not None:
             await _judge(outbound, body.url)
-        change = manage.Change(url=body.url, types=body.types, description=body.description, enabled=body.enabled)
-        act = Act(ActKind.WEBHOOK_SEND, {"endpoint_id": endpoint_id, **body.model_dump(mode="json")})
-        async with db.transaction() if body.url is None else privileged(db, actor, act) as conn:
+        description = "" if body.description is None and "description" in body.model_fields_set else body.description
+        change = manage.Change(url=body.url, types=body.types, description=description, enabled=body.enabled)
+
+        async def judged(conn: Connection) -> Act | None:
+            before = await manage.find_endpoint(conn, endpoint_id, actor=actor)
+            after = change.of(before)
+            if not manage.lets_more_out(before, after):
+                return None
+            return Act(ActKind.WEBHOOK_SEND, await _about(conn, actor, after) | {"before": _shown(before)})
+
+        async with privileged(db, actor, judged) as conn:
             return bodies.EndpointOut.of(await manage.change_endpoint(conn, endpoint_id, actor=actor, change=change))
 
     @routes.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
@@ -96,13 +116,32 @@ def _endpoint_routes(routes: APIRouter, db: Database, *, keys: ServerKeys, outbo
         return Response(status_code=204)
 
 
+async def _about(conn: Connection, actor: Actor, endpoint: Endpoint) -> dict[str, Any]:
+    """What a second person judges an endpoint by."""
+    merchant = await merchant_name(conn, actor.operator_id, endpoint.merchant_id)
+    return {"endpoint_id": endpoint.id, "merchant_id": endpoint.merchant_id, "merchant": merchant, **_shown(endpoint)}
+
+
+def _shown(endpoint: Endpoint) -> dict[str, Any]:
+    return {"url": endpoint.url, "types": sorted(endpoint.types), "enabled": endpoint.enabled}
+
+
 def _secret_routes(routes: APIRouter, db: Database, *, keys: ServerKeys) -> None:
     @routes.post("/webhook-endpoints/{endpoint_id}/rotate", status_code=201)
     async def post_rotate(endpoint_id: Id, request: Request, body: bodies.Rotate) -> bodies.Rotated:
-        """Makes a new secret; for a while messages are signed with the one before, too."""
+        """Makes a new secret; for a while messages are signed with the one before, too.
+
+        Takes two people where the operator asks for them. No `Idempotency-Key` is taken.
+        """
         actor = _asker(request)
+        refuse_key(request.headers.get("idempotency-key"))
         overlap = timedelta(seconds=body.overlap_s)
-        async with db.transaction() as conn:
+
+        async def judged(conn: Connection) -> Act:
+            endpoint = await manage.find_endpoint(conn, endpoint_id, actor=actor)
+            return Act(ActKind.WEBHOOK_ROTATE, await _about(conn, actor, endpoint) | {"overlap_s": body.overlap_s})
+
+        async with privileged(db, actor, judged) as conn:
             secret, until = await manage.rotate_secret(conn, keys, endpoint_id, actor=actor, overlap=overlap)
         return bodies.Rotated(secret=secret_text(secret), both_until=until)
 

@@ -18,7 +18,7 @@ from kinpay.database.pool import Database
 from kinpay.primitives.errors import Busy
 from kinpay.primitives.sealed import Sealed
 from kinpay.primitives.server_keys import SealBroken, ServerKeys
-from kinpay.webhooks.delivery import Leased
+from kinpay.webhooks.delivery import Leased, Share
 from kinpay.webhooks.outbound import Outbound, Sent
 from kinpay.webhooks.signature import signed_headers
 from kinpay.webhooks.store import claim, record, secrets_of
@@ -30,12 +30,23 @@ WAKE_CHANNEL: Final = "webhook"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendingPace:
-    """How much at once, in all and to one endpoint; times in seconds. An attempt ends well within its lease."""
+    """How much at once, in all and to one endpoint (at most 4); times in seconds. An attempt ends well within its lease."""
 
     at_once: int = 128
     each: int = 4
     poll_s: float = 1.0
     lease_s: float = 60.0
+
+    @property
+    def share(self) -> Share:
+        """Half of it all for more than one attempt to the same endpoint, a quarter for endpoints that fail, an eighth for one
+        merchant."""
+        return Share(
+            each=self.each,
+            of_one=max(self.each, self.at_once // 8),
+            further=self.at_once // 2,
+            failing=max(1, self.at_once // 4),
+        )
 
 
 class Sender:
@@ -121,7 +132,7 @@ class Sender:
     async def _claim(self, room: int) -> list[tuple[Leased, list[Sealed[bytes]]]]:
         lease = timedelta(seconds=self._pace.lease_s)
         async with self._db.transaction() as conn:
-            batch = await claim(conn, at_most=room, each=self._pace.each, lease=lease)
+            batch = await claim(conn, at_most=room, share=self._pace.share, lease=lease)
             secrets: dict[str, list[Sealed[bytes]]] = {}
             for endpoint_id in {leased.endpoint_id for leased in batch}:
                 try:

@@ -10,36 +10,54 @@ from kinpay.database.pool import Database, database_now
 from kinpay.database.sql import Connection, Record, Sql
 from kinpay.primitives.sealed import Sealed
 from kinpay.primitives.server_keys import ServerKeys
-from kinpay.webhooks.delivery import DELIVERY_LIFE, FAILING_FOR, DeliveryEvent, DeliveryState, Leased, retry_after
+from kinpay.webhooks.delivery import DELIVERY_LIFE, FAILING_FOR, DeliveryEvent, DeliveryState, Leased, Share, retry_after
 from kinpay.webhooks.endpoint import DisabledReason
 from kinpay.webhooks.outbound import Sent
 from kinpay.webhooks.secret import PURPOSE
 
 # Each endpoint by itself, so that one whose deliveries all wait or hang takes nobody else's place; of each charge only the
-# earliest that is still open. `each` bounds what is under way to one endpoint, over all processes. The look at what is earlier
-# is one by its index for each row that is due (LIMIT 1 keeps it so), and LIMIT 4, no parameter, keeps the rest by an index
-# too, however many deliveries wait.
+# earliest that is still open. What is under way is counted over all processes: an endpoint's first slot comes before anybody's
+# second, and those that fail, all second slots together, and all endpoints of one merchant have a bound each, so that
+# however many of them hang, there is a slot for whoever takes its messages. The look at what is earlier is one by its index for
+# each row that is due (LIMIT 1 keeps it so), and LIMIT 4, no parameter, keeps the rest by an index too, however many wait.
 CLAIM = Sql("""
-    WITH free AS (
-        SELECT id FROM (
-            SELECT due.id, due.next_attempt_at, e.room,
-                   row_number() OVER (PARTITION BY e.id ORDER BY due.next_attempt_at, due.id) AS place
-            FROM (
-                SELECT w.id, :each::bigint - (SELECT count(*) FROM webhook_delivery l
-                                              WHERE l.endpoint_id = w.id AND l.lease_until > :now) AS room
-                FROM webhook_endpoint w WHERE w.enabled
-            ) e CROSS JOIN LATERAL (
-                SELECT d.id, d.next_attempt_at FROM webhook_delivery d
-                WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.next_attempt_at <= :now
-                  AND (d.lease_until IS NULL OR d.lease_until < :now)
-                  AND (SELECT true FROM webhook_delivery p
-                       WHERE p.endpoint_id = d.endpoint_id AND p.subject_id = d.subject_id AND p.state = 'pending'
-                         AND p.seq < d.seq LIMIT 1) IS NULL
-                ORDER BY d.next_attempt_at LIMIT 4 FOR UPDATE OF d SKIP LOCKED
-            ) due
-            WHERE e.room > 0
+    WITH busy AS MATERIALIZED (
+        SELECT w.id, w.operator_id, w.merchant_id, w.failing_since IS NOT NULL AS failing, l.number
+        FROM (SELECT endpoint_id, count(*) AS number FROM webhook_delivery WHERE lease_until > :now GROUP BY endpoint_id) l
+        JOIN webhook_endpoint w ON w.id = l.endpoint_id
+    ), due AS (
+        SELECT found.id, found.next_attempt_at, e.operator_id, e.merchant_id, e.failing,
+               e.under_way + row_number() OVER (PARTITION BY e.id ORDER BY found.next_attempt_at, found.id) AS place
+        FROM (
+            SELECT w.id, w.operator_id, w.merchant_id, w.failing_since IS NOT NULL AS failing,
+                   coalesce(b.number, 0) AS under_way
+            FROM webhook_endpoint w LEFT JOIN busy b ON b.id = w.id WHERE w.enabled
+        ) e CROSS JOIN LATERAL (
+            SELECT d.id, d.next_attempt_at FROM webhook_delivery d
+            WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.next_attempt_at <= :now
+              AND (d.lease_until IS NULL OR d.lease_until < :now)
+              AND (SELECT true FROM webhook_delivery p
+                   WHERE p.endpoint_id = d.endpoint_id AND p.subject_id = d.subject_id AND p.state = 'pending'
+                     AND p.seq < d.seq LIMIT 1) IS NULL
+            ORDER BY d.next_attempt_at LIMIT 4 FOR UPDATE OF d SKIP LOCKED
         ) found
-        WHERE place <= room ORDER BY next_attempt_at LIMIT :at_most
+        WHERE e.under_way < CASE WHEN e.failing THEN 1 ELSE :each::bigint END
+    ), placed AS (
+        SELECT *, row_number() OVER (PARTITION BY failing, place > 1 ORDER BY place, next_attempt_at, id) AS rank
+        FROM due WHERE place <= CASE WHEN failing THEN 1 ELSE :each::bigint END
+    ), fair AS (
+        SELECT *, row_number() OVER (PARTITION BY operator_id, merchant_id ORDER BY place, next_attempt_at, id) AS turn
+        FROM placed
+        WHERE rank <= CASE
+            WHEN failing THEN :failing::bigint - (SELECT coalesce(sum(number), 0) FROM busy WHERE busy.failing)
+            WHEN place > 1 THEN :further::bigint - (SELECT coalesce(sum(number - 1), 0) FROM busy WHERE NOT busy.failing)
+            ELSE :at_most::bigint END
+    ), free AS (
+        SELECT id FROM fair
+        WHERE turn <= :of_one::bigint - (SELECT coalesce(sum(number), 0) FROM busy
+                                         WHERE busy.operator_id = fair.operator_id
+                                           AND busy.merchant_id IS NOT DISTINCT FROM fair.merchant_id)
+        ORDER BY place, next_attempt_at LIMIT :at_most
     )
     UPDATE webhook_delivery d
     SET attempts = d.attempts + 1, tries = d.tries + 1, fence = d.fence + 1, lease_until = :now::timestamptz + :lease
@@ -49,10 +67,11 @@ CLAIM = Sql("""
 """)
 
 
-async def claim(conn: Connection, *, at_most: int, each: int, lease: timedelta) -> list[Leased]:
-    """Leases what is due: at most `at_most` in all and `each` (up to 4) for one endpoint."""
+async def claim(conn: Connection, *, at_most: int, share: Share, lease: timedelta) -> list[Leased]:
+    """Leases what is due: at most `at_most`, and of what is under way no more than `share` allows."""
     now = await database_now(conn)
-    rows = await CLAIM.rows(conn, at_most=at_most, each=each, lease=lease, now=now)
+    shares = {"each": share.each, "of_one": share.of_one, "further": share.further, "failing": share.failing}
+    rows = await CLAIM.rows(conn, at_most=at_most, **shares, lease=lease, now=now)
     return [Leased(**row, now=now) for row in rows]
 
 

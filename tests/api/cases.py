@@ -158,7 +158,7 @@ def seasoned(town: Town, row: Row, case: Any, *, place: int, number: int, seed: 
         parameters=parameters,
         query=query,
         body=_body(row, case, family, flavour, chance),
-        headers=_headers(case, flavour, chance),
+        headers=_headers(row, case, flavour, chance),
         own_key=row.own_key is (chance.random() < 0.9),
         case=case,
     )
@@ -205,9 +205,10 @@ def _json(value: Any, chance: random.Random) -> bytes:
     return json.dumps(value, ensure_ascii=chance.random() < 0.5, default=str).encode("utf-8", "surrogatepass")
 
 
-def _headers(case: Any, flavour: str, chance: random.Random) -> dict[str, Any]:
+def _headers(row: Row, case: Any, flavour: str, chance: random.Random) -> dict[str, Any]:
     """A good key, unless it is to be odd; what was invented for credentials is only now and then sent in their place."""
-    headers: dict[str, Any] = {"idempotency-key": f"{chance.getrandbits(128):032x}"}
+    key = f"{chance.getrandbits(128):032x}"
+    headers: dict[str, Any] = {} if row.unkeyed else {"idempotency-key": key}
     for name, value in dict(case.headers or {}).items():
         credential = name.lower() in ("authorization", "signature")
         if chance.random() < (0.05 if credential else 0.3) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -47,7 +48,7 @@ class Row:
     `also`: codes that turn away here, beside the usual ones. `coded`: the thing is in a signed code, which nobody can make up,
     or an account: there is no absent one to compare with. `hollow`: outsiders are answered, with what is said of nothing.
     `last`: how late the row is let in, because it ends what others need. `ends`: whoever comes later finds nothing.
-    `works`: somebody's request must succeed, not only be let in. `keyed`: an Idempotency-Key is required.
+    `works`: somebody's request must succeed, not only be let in. `keyed`: an Idempotency-Key is required; `unkeyed`: refused.
     """
 
     operation: str
@@ -57,12 +58,18 @@ class Row:
     query: str = ""
     own_key: bool = False
     keyed: bool = False
+    unkeyed: bool = False
     also: frozenset[str] = frozenset()
     coded: bool = False
     hollow: bool = False
     last: int = 0
     ends: bool = False
     works: bool = True
+
+    @property
+    def key(self) -> dict[str, str]:
+        """A fresh key in its header, except where it would be refused or makes no difference."""
+        return {} if self.method == "GET" or self.unkeyed else {"idempotency-key": uuid.uuid4().hex}
 
     @property
     def method(self) -> str:
@@ -463,6 +470,7 @@ BACK_OFFICE = [
             "merchant_id": f["merchant"],
             "expires_at": "2999-01-01T00:00:00Z",
         },
+        unkeyed=True,
     ),
     _row("GET /v1/api-keys", {"owner", "alien_owner"}),
     _row("DELETE /v1/api-keys/{api_key_id}", {"owner"}, last=20),
@@ -470,6 +478,7 @@ BACK_OFFICE = [
         "POST /v1/webhook-endpoints",
         OFFICE,
         lambda f: {"url": HOOK, "types": ["charge.owed"], "merchant_id": f["merchant"], "description": "Books"},
+        unkeyed=True,
     ),
     _row("GET /v1/webhook-endpoints", KEYS | {"owner", "alien_owner"}),
     _row(
@@ -478,7 +487,7 @@ BACK_OFFICE = [
         _same({"url": HOOK, "types": ["charge.owed", "charge.voided"], "description": "All", "enabled": True}),
     ),
     _row("DELETE /v1/webhook-endpoints/{endpoint_id}", OFFICE, last=85, ends=True),
-    _row("POST /v1/webhook-endpoints/{endpoint_id}/rotate", OFFICE, _same({"overlap_s": 0})),
+    _row("POST /v1/webhook-endpoints/{endpoint_id}/rotate", OFFICE, _same({"overlap_s": 0}), unkeyed=True),
     _row("POST /v1/webhook-endpoints/{endpoint_id}/test", OFFICE),
     _row("GET /v1/webhook-endpoints/{endpoint_id}/deliveries", OFFICE, query="?state=pending&limit=5"),
     _row("POST /v1/webhook-endpoints/{endpoint_id}/redeliver", OFFICE, _same({"since": "2026-03-02T12:00:00+08:00"})),

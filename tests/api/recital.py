@@ -26,6 +26,7 @@ from tests.api.asking import Principal
 from tests.api.matrix import CALENDAR, ROWS, Row
 from tests.api.test_roles import fresh_codes, let_in
 from tests.api.town import MORE, ZONE, Family, Town
+from tests.conftest import set_clock
 from tests.flow.recorder import Recorder
 
 T = TypeVar("T")
@@ -191,7 +192,11 @@ async def in_the_books(town: Town, family: Family) -> None:
     await _ask(owner, "POST", f"{path}/{day}/paid", {"currency": "CNY", "reference": "transfer 2026-0302"})
     for rest in ("", f"/{day}/lines?currency=CNY", f"/{day}/lines.csv?currency=CNY"):
         await _ask(owner, "GET", path + rest)
+    async with town.db.connection() as conn:
+        await set_clock(conn, now + timedelta(days=1, hours=3))
     await reconcile_day(town.db, town.house.providers, provider_account_id=family["provider_account"], day=now.date())
+    async with town.db.connection() as conn:
+        await set_clock(conn, now)
     await _ask(owner, "GET", "/v1/reconciliation/days")
 
 
@@ -220,10 +225,9 @@ async def _asked_wrongly(asker: Principal, row: Row, family: Family) -> None:
     if row.body is not None:
         body = row.body(family)
         wrong = json.dumps(body | ({next(iter(body)): []} if body else {"nobody_knows_this": 1})).encode()
-        await asker.ask(row.method, row.path(family), wrong, headers={"idempotency-key": new_id()}, own_key=row.own_key)
+        await asker.ask(row.method, row.path(family), wrong, headers=row.key, own_key=row.own_key)
 
 
 async def _asked_of(town: Town, row: Row, asker: str, family: Family) -> None:
-    headers = {} if row.method == "GET" else {"idempotency-key": new_id()}
     principal = town.principals[asker]
-    await principal.ask(row.method, row.path(family), row.content(family), headers=headers, own_key=row.own_key)
+    await principal.ask(row.method, row.path(family), row.content(family), headers=row.key, own_key=row.own_key)

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request
 
 from kinpay.primitives.errors import Invalid
 from kinpay.primitives.fields import Closed, Id
-from kinpay.primitives.ids import new_id
 from kinpay.server import assemble
 from kinpay.server.house import House
 from tests.api.asking import URL
@@ -45,7 +44,7 @@ def asker_of(town: Town, row: Row) -> str:
 async def send(town: Town, row: Row, vector: Vector) -> httpx.Response:
     """The wrong request, rightly signed."""
     family = town.families["A"]
-    headers = {} if row.method == "GET" else {"idempotency-key": new_id()}
+    headers = row.key
     body = row.content(family) if vector.body is None else vector.body
     content_type = {"content-type": "application/json"} if body else {}
     return await town.principals[asker_of(town, row)].ask(

@@ -181,6 +181,31 @@ async def test_it_says_where_a_key_is_needed(document: dict[str, Any]) -> None:
     assert told == {row.operation for row in ROWS if row.keyed}
 
 
+async def test_it_says_where_a_key_makes_a_difference(town: Town, document: dict[str, Any]) -> None:
+    """What takes a key without asking for one does the same thing once; where nothing is kept under it, it is refused."""
+    told = {
+        name
+        for name, _, _, operation in operations(document)
+        for one in operation.get("parameters", [])
+        if one["name"] == "Idempotency-Key" and not one.get("required")
+    }
+    assert told == {"POST /v1/circles", "POST /v1/merchants", "POST /v1/sites", "POST /v1/terminals"}
+    family, owner = town.families["A"], town.principals["A.owner"]
+    for row in ROWS:
+        if row.operation in told:
+            heard = [await owner.ask("POST", row.path(family), row.content(family), headers=row.key)]
+            key = {"idempotency-key": "the-same"}
+            heard += [await owner.ask("POST", row.path(family), row.content(family), headers=key) for _ in range(2)]
+            assert [one.status_code for one in heard] == [201] * 3, row.operation
+            assert [one.headers.get("idempotency-replayed") for one in heard] == [None, None, "true"], row.operation
+            assert heard[1].json() == heard[2].json() != heard[0].json(), row.operation
+            other = await owner.ask("POST", row.path(family), row.content(family)[:-1] + b" }", headers=key)
+            assert other.json()["code"] == "idempotency-key-reused", row.operation
+        if row.unkeyed:
+            refused = await owner.ask("POST", row.path(family), row.content(family), headers={"idempotency-key": "k"})
+            assert (refused.status_code, refused.json()["code"]) == (400, "idempotency-key-not-kept"), row.operation
+
+
 # ----------------------------------------------------------------------------------- the hot route: schema and decoder
 
 

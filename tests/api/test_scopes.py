@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from standardwebhooks.webhooks import Webhook
@@ -43,6 +45,27 @@ async def scopes_told(town: Town) -> dict[str, str]:
     }
 
 
+TABLE = Path(__file__).parents[2] / "docs" / "webhooks.md"
+
+
+def opened_by(table: str, told: dict[str, str]) -> dict[str, str]:
+    """Operation → scope as the page tells it: each in back-ticks; `everything under` names where the paths begin."""
+    found: dict[str, str] = {}
+    for scope, opens in re.findall(r"^\| `([a-z]+:[a-z]+)` \| (.*) \|$", table, re.MULTILINE):
+        named = [name.partition("?")[0] for name in re.findall(r"`((?:[A-Z]+ )?/v1/[^`]*)`", opens)]
+        everything = opens.startswith("everything under")
+        for name in named:
+            begun = [one for one in told if one.partition(" ")[2].startswith(name)] if everything else [name]
+            found |= dict.fromkeys(begun, scope)
+    return found
+
+
+async def test_the_page_names_what_each_scope_opens(town: Town) -> None:
+    told, page = await scopes_told(town), TABLE.read_text(encoding="utf-8")
+    assert opened_by(page, told) == told
+    assert opened_by(page.replace("`GET /v1/terminals`", "nothing yet"), told) != told
+
+
 def wrongs(row: Row, *, without: str, alone: str) -> list[str]:
     """Whether a key with every other scope is refused, and one with this scope alone is not."""
     found = [] if without == "forbidden" else [f"{row.operation}: every other scope opens it ({without or 'done'})"]
@@ -62,7 +85,7 @@ async def test_every_operation_needs_the_scope_that_the_document_names(town: Tow
         some, rest = await key_with(town, scope), await key_with(town, *({one.value for one in Scope} - {scope}))
         heard = []
         for asker in (rest, some):
-            headers = {} if row.method == "GET" else {"idempotency-key": new_id()}
+            headers = row.key
             heard.append(code_of(await asker.ask(row.method, row.path(nowhere), row.content(nowhere), headers=headers)))
         found += wrongs(row, without=heard[0], alone=heard[1])
     assert found == []

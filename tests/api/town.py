@@ -21,6 +21,7 @@ from kinpay.cli.demo.cast import Device, Player, merchant
 from kinpay.cli.demo.world import World
 from kinpay.database import audit
 from kinpay.database.pool import Database, database_now
+from kinpay.operators.act import Act, ActKind
 from kinpay.operators.staff import StaffRole, add_staff
 from kinpay.primitives.actor import Scope
 from kinpay.primitives.clock import local_date
@@ -278,15 +279,19 @@ async def _want_two(town: Town, made: Family, owner: Player) -> None:
     async with town.db.transaction() as conn:
         now = await database_now(conn)
         for thing, asked_by in (("act", made["payer"]), ("own_act", owner.id)):
+            act = Act(ActKind.STAFF_ADD, {"person_id": made[thing]})
             await conn.execute(
                 "INSERT INTO privileged_act (id, operator_id, kind, about, fingerprint, state, asked_by, asked_at, expires_at)"
-                " VALUES ($1, $2, 'staff.add', '{}', sha256(uuid_send($1)), 'asked', $3, $4, $4::timestamptz + '1 day')",
+                " VALUES ($1, $2, 'staff.add', $5, $6, 'asked', $3, $4, $4::timestamptz + '1 day')",
                 made[thing],
                 made["operator"],
                 asked_by,
                 now,
+                dict(act.about),
+                act.fingerprint,
             )
-            event = audit.Event("privileged.asked", made[thing], {"kind": "staff.add"}, asked_by)
+            told = {"kind": "staff.add", "fingerprint": act.fingerprint.hex()}
+            event = audit.Event("privileged.asked", made[thing], told, asked_by)
             await audit.record(conn, made["operator"], event, now=now)
 
 

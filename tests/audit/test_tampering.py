@@ -288,6 +288,18 @@ async def test_a_template_past_its_minutes_is_named(db: Database) -> None:
     assert not names(findings, ids[2], "I15")
 
 
+async def test_somebody_who_is_looked_for_without_a_template_is_named(db: Database) -> None:
+    story = await stories.begin(db, families=1)
+    spender_id = story.families[0].spender_id
+    async with by_hand(db) as conn:
+        await conn.execute(
+            "INSERT INTO gallery_member (site_id, person_id, reason, joined_at)"
+            " SELECT site_id, $1, 'allowed', kinpay_now() FROM terminal WHERE id = $2",
+            spender_id, story.shop.terminal_id,
+        )  # fmt: skip
+    assert names(await found(db), spender_id, "I15")
+
+
 # Every column of every row that money or permission depends on, with how a superuser might change it.
 CHANGES = {
     "charge": {

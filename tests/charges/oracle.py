@@ -195,15 +195,16 @@ def used_at(world: World, bound: Bound, limit: Mapping[str, Any], at: datetime) 
     return used(just, bound, {**limit, "window": "lifetime"}, at)
 
 
-def allowed(world: World, limit: Mapping[str, Any], at: datetime) -> int:
-    """What a limit allows at an instant: of the first period its part by days, counted one by one."""
+def allowed(world: World, bound: Bound, limit: Mapping[str, Any], at: datetime) -> int:
+    """What a limit allows at an instant: of the first period its part by days of validity, counted one by one."""
     most, over = limit["at_most"], per(limit, world.anchor)
-    day, first = datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(world.zone)).date(), name_of(world.anchor, over)
+    begun = max(world.anchor, date.fromisoformat(bound.terms.get("valid_from", "2000-01-01")))
+    day, first = datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(world.zone)).date(), name_of(begun, over)
     if limit.get("proration") != "first_period" or name_of(day, over) != first:
         return int(most)
-    days = [world.anchor + timedelta(days=number) for number in range(-366, 367)]
+    days = [begun + timedelta(days=number) for number in range(-366, 367)]
     same = [one for one in days if name_of(one, over) == first]
-    return int(most * sum(one >= world.anchor for one in same) // len(same))
+    return int(most * sum(one >= begun for one in same) // len(same))
 
 
 def barred(world: World, asked: Asked) -> list[Says]:
@@ -279,8 +280,8 @@ def refused_by(condition: Mapping[str, Any], asked: Asked, at: datetime, zone: s
     if kind == "hours":
         wall = datetime.fromtimestamp(int(at.timestamp()), ZoneInfo(zone))
         clock = f"{wall:%H:%M}"
-        inside = (o["opens"] <= clock < o["closes"] and wall.isoweekday() in o["weekdays"] for o in condition["open"])
-        if not any(inside) or not on_such_a_day(condition, wall.date()):
+        inside = (o for o in condition["open"] if o["opens"] <= clock < o["closes"] and wall.isoweekday() in o["weekdays"])
+        if not any(on_such_a_day(condition, opening, wall.date()) for opening in inside):
             yield Says(4, "TIME")
         return
     values = [code for code, _ in asked.items]
@@ -312,7 +313,7 @@ def beyond(world: World, bound: Bound, limit: Mapping[str, Any], asked: Asked, a
             yield Says(5, f"{name}PER_PAYMENT_MIN", at_least=limit["at_least"])
         return
     amount, number = used(world, bound, limit, at)
-    counts, most = limit["metric"] == "count", allowed(world, limit, at)
+    counts, most = limit["metric"] == "count", allowed(world, bound, limit, at)
     taken, more = (number, 1) if counts else (amount, wanted)
     if taken + more > most:
         rank = 14 if bound.scope == "pool" else 6 if counts else 12 if over.consent else RANKS[window]

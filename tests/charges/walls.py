@@ -118,8 +118,8 @@ def jumps(zone: str, first_year: int = 2024, last_year: int = 2028) -> tuple[dat
     return tuple(found)
 
 
-def on_such_a_day(hours: Mapping[str, Any], day: date) -> bool:
-    """Whether the day is a school day, or is not, as the hours want it."""
+def on_such_a_day(hours: Mapping[str, Any], opening: Mapping[str, Any], day: date) -> bool:
+    """Whether the day is a school day, or is not, as the opening wants it, or else its hours."""
     calendar = hours.get("calendar")
     if calendar is None:
         return True
@@ -127,4 +127,5 @@ def on_such_a_day(hours: Mapping[str, Any], day: date) -> bool:
     regular = day.isoweekday() in calendar["weekdays"] and text not in calendar["off"]
     if calendar["semesters"]:
         regular = regular and any(s["first"] <= text <= s["last"] for s in calendar["semesters"])
-    return (regular or text in calendar["on"]) == (hours.get("days", "school") == "school")
+    wanted = opening.get("days") or hours.get("days") or "school"
+    return wanted == ("school" if regular or text in calendar["on"] else "other")

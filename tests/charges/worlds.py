@@ -111,10 +111,11 @@ hours = st.fixed_dictionaries(
     {"kind": st.just("hours"), "open": st.lists(openings(), min_size=1, max_size=2)},
     optional={"calendar": calendars},
 )
+some_days = st.fixed_dictionaries({}, optional={"days": st.sampled_from(("school", "other"))})
 school_hours = st.fixed_dictionaries(
     {
         "kind": st.just("hours"),
-        "open": st.lists(openings(), min_size=1, max_size=2),
+        "open": st.lists(st.builds(dict.__or__, openings(), some_days), min_size=1, max_size=3),
         "calendar": calendars,
         "days": st.sampled_from(("school", "other")),
     }
@@ -138,7 +139,7 @@ def terms(max_limits: int = 4) -> st.SearchStrategy[dict[str, Any]]:
     parts = {"currency": st.just("CNY"), "limits": st.lists(limits(), max_size=max_limits), "conditions": few}
     rarely = st.integers(0, 9).flatmap(lambda number: validity if number == 0 else st.just({}))
     written = st.tuples(st.fixed_dictionaries(parts), rarely).map(lambda two: {**two[0], **two[1]})
-    return written.map(lambda every: Terms.model_validate(every).canonical())
+    return written.map(lambda every: Terms.kept(every).canonical())
 
 
 validity = st.one_of(
@@ -219,9 +220,15 @@ def worlds(draw: st.DrawFn) -> tuple[World, datetime]:
     if draw(st.integers(0, 3)) == 0:
         until = now + timedelta(seconds=draw(st.sampled_from((-1, 0, 1, 3600, 86_400, 5 * 86_400))))
         allowed[0] = replace(allowed[0], cooling=[(draw(terms(2)), until)])
+    since = draw(st.integers(0, 60))
+    for number, mandate in enumerate(allowed):
+        if any(limit.get("proration") for limit in mandate.terms["limits"]) and draw(st.booleans()):
+            # What is prorated from a day of its own, between the consent and now.
+            begins = (now - timedelta(days=draw(st.integers(0, since)))).date().isoformat()
+            allowed[number] = replace(mandate, terms={**mandate.terms, "valid_from": begins})
     world = World(
         zone,
-        anchor=(now - timedelta(days=draw(st.integers(0, 60)))).date(),
+        anchor=(now - timedelta(days=since)).date(),
         frozen=draw(st.integers(0, 20)) == 20,
         spender_active={SPENDERS[0]: draw(st.integers(0, 20)) > 0, SPENDERS[1]: True},
         mandates=allowed,

@@ -85,6 +85,14 @@ async def test_a_kept_answer_is_given_again_after_its_proof_has_died(family: Fam
     assert (again.status_code, again.json()) == (200, done.json())
 
 
+@pytest.mark.parametrize("days", [{"valid_to": "9999-12-31"}, {"valid_from": "0001-01-01"}])
+async def test_a_day_without_a_next_one_is_refused(family: Family, days: dict[str, str]) -> None:
+    mandate_id = await family.mandate(PRESET)
+    answer = await family.payer.ask("PUT", f"/v1/mandates/{mandate_id}/terms", {"terms": {**PRESET, **days}})
+    assert answer.status_code in (400, 422), answer.text
+    assert (await family.look(mandate_id)).version == 1
+
+
 async def test_nobody_but_the_payer_changes_terms(family: Family) -> None:
     mandate_id = await family.mandate(PRESET)
     lower: Any = {"terms": terms(limit(1, "day"), *PRESET["limits"])}

@@ -169,8 +169,10 @@ class Somebody:
         return Actor(ActorKind.PERSON, self.id, self.house.operator_id)
 
     async def ask(self, method: str, path: str, json: Any = None, *, key: str | None = None) -> httpx.Response:
-        """A request under their session; with a fresh `Idempotency-Key` unless one is given."""
-        headers = {"authorization": f"Bearer {self.token}", "idempotency-key": key or f"key-{next(_keys)}"}
+        """A request under their session; with a fresh `Idempotency-Key` unless one is given, or none is taken."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        if key is not None or not path.endswith(("/api-keys", "/webhook-endpoints", "/rotate")):
+            headers["idempotency-key"] = key or f"key-{next(_keys)}"
         return await self.house.client.request(method, path, json=json, headers=headers)
 
     async def proof(self, operation: str, subject_id: str, content: dict[str, Any]) -> dict[str, str]:

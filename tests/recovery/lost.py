@@ -10,12 +10,17 @@ from itertools import count
 from typing import Any
 
 from kinpay.charges.batch import Batcher
+from kinpay.charges.daily import freeze_due, retry_days
+from kinpay.charges.reconcile import reconcile_debits, reconcile_refunds, retry_arrears
 from kinpay.charges.refund import refund_charge, send_refund
+from kinpay.charges.request import Charge
+from kinpay.charges.submit import send_debit
 from kinpay.database.pool import Database, database_now
 from kinpay.recovery.closed import RECOVERING, close_restored
 from kinpay.recovery.gap import Asked, ask_for_gap
 from kinpay.server.provider_accounts import ProviderAccounts
-from tests.charges.bank import PROVIDER_TIMEOUT_S, PUBLIC_URL, AtBank
+from tests.charges.bank import PROVIDER_TIMEOUT_S, PUBLIC_URL, AtBank, BankFamily
+from tests.charges.household import Household
 from tests.conftest import check_books
 
 _numbers = count(1)
@@ -39,6 +44,32 @@ class Lost:
         """Straight from the tables."""
         async with self.db.connection() as conn:
             return [tuple(row) for row in await conn.fetch(sql, *given)]
+
+    async def charge(self, charge_id: str) -> Charge:
+        """As it is in the restored database."""
+        return await BankFamily(self.db, self.house.shop, "", "", "").charge(charge_id)
+
+    async def charges(self) -> list[tuple[Any, ...]]:
+        """State and captured amount of every charge."""
+        return sorted(await self.rows("SELECT state, captured_minor FROM charge"))
+
+    async def at_bank(self) -> tuple[list[int], list[int]]:
+        """Debits and refunds that succeeded, by the bank's own word."""
+        control, client = self.house.control, self.house.client_id
+        debits = [one["amount_minor"] for one in await control.debits(client) if one["state"] == "succeeded"]
+        refunds = [one["amount_minor"] for one in await control.refunds(client) if one["state"] == "succeeded"]
+        return sorted(debits), sorted(refunds)
+
+    async def work(self) -> None:
+        """What the worker does when the time of everything has come."""
+        async with self.db.transaction() as conn:
+            await conn.execute("UPDATE debit SET next_check_at = kinpay_now() WHERE next_check_at IS NOT NULL")
+            await conn.execute("UPDATE refund SET next_check_at = kinpay_now() WHERE next_check_at IS NOT NULL")
+            await conn.execute("UPDATE charge SET retry_at = kinpay_now() WHERE retry_at IS NOT NULL")
+        await reconcile_debits(self.outside, self.providers)
+        await reconcile_refunds(self.outside, self.providers)
+        await retry_days(self.outside, self.providers)
+        await retry_arrears(self.outside, self.providers)
 
     async def agrees_with_bank(self) -> None:
         """Debits and refunds are the bank's, and the books add up."""
@@ -85,14 +116,40 @@ class Snapshots:
             await close_restored(conn, point_at=point_at, backup="base-test", now=await database_now(conn))
 
 
+async def daily(house: AtBank) -> None:
+    """Every payer of the house is debited once a day."""
+    async with house.db.transaction() as conn:
+        await conn.execute("ALTER TABLE settlement_rule DISABLE TRIGGER append_only")
+        await conn.execute("UPDATE settlement_rule SET debited = 'daily'")
+        await conn.execute("ALTER TABLE settlement_rule ENABLE TRIGGER append_only")
+
+
+async def close_day(db: Database, providers: ProviderAccounts, family: Household, *, send: bool = True) -> list[str]:
+    """Ends the day of a family's first agreement: its debits."""
+    async with db.transaction() as conn:
+        debit_ids = await freeze_due(conn, family.circle_id, ending_id=family.agreements[0])
+    for debit_id in debit_ids if send else ():
+        await send_debit(db, providers, debit_id)
+    return debit_ids
+
+
 async def refund(house: AtBank, charge_id: str, amount_minor: int, *, mark: str | None = None) -> str:
     """Gives some of a charge back."""
-    async with house.db.transaction() as conn:
-        (refund_id,) = await refund_charge(
-            conn, charge_id, amount_minor=amount_minor, actor_id=house.shop.terminal_id, mark=mark
-        )
-    await send_refund(house.db, house.providers, refund_id)
+    (refund_id,) = await _refund(house.db, house, charge_id, amount_minor, mark)
     return refund_id
+
+
+async def refund_again(lost: Lost, charge_id: str, amount_minor: int, *, mark: str) -> list[str]:
+    """The till repeats its request at the restored house; what is sent for it."""
+    return await _refund(lost.outside, lost.house, charge_id, amount_minor, mark)
+
+
+async def _refund(db: Database, house: AtBank, charge_id: str, amount_minor: int, mark: str | None) -> list[str]:
+    async with db.transaction() as conn:
+        refund_ids = await refund_charge(conn, charge_id, amount_minor=amount_minor, actor_id=house.shop.terminal_id, mark=mark)
+    for refund_id in refund_ids:
+        await send_refund(db, house.providers, refund_id)
+    return refund_ids
 
 
 @asynccontextmanager

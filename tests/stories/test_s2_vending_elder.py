@@ -31,6 +31,7 @@ class Hall:
 
     machine: Device
     daughter: Player
+    daughters_card: str
     registration_id: str
     number: int
     mandate_id: str
@@ -46,11 +47,25 @@ async def hall(house: House) -> Hall:
     vendor, site = await merchant(owner, name="Vending", mcc="5499", site="Hall")
     hall.machine = await Device.install(owner, merchant_id=vendor, site_id=site, name="Machine 7", kind="vending", hold_s=60)
     hall.daughter = await house.join("daughter", name="林梅", balance_minor=100_000)
+    hall.daughters_card = await _printed(hall.daughter)
     return hall
 
 
+async def _printed(daughter: Player) -> str:
+    """A card of the daughter's own, from when she registered to pay for herself; she gave it to her mother."""
+    own = terms(limit("amount", "day", 50_000))
+    asked = await daughter.request("C", payer=None)
+    circle = {"name": "林梅", "time_zone": ZONE}
+    yes = await daughter.approve(asked["registration_id"], number=asked["match_number"], terms=own, circle=circle)
+    await daughter.sign(yes["agreement"]["sign_url"])
+    bound = await daughter.bound(asked["registration_id"])
+    await daughter.told("registration_bound")  # what she is told from now on is about Chen
+    made = await daughter.ask("POST", f"/v1/circles/{bound['circle_id']}/cards", {"person_id": daughter.id})
+    return str(made["code"])
+
+
 async def test_chen_at_the_vending_machine(house: House, hall: Hall) -> None:
-    """Steps 1 to 4 and 6."""
+    """Steps 1 to 4 and 6, and the end of the first 24 hours."""
     await step_1_captured_and_may_go(house, hall)
     await step_1_nothing_before_the_yes(house, hall)
     await step_1_the_daughter_agrees(house, hall)
@@ -58,6 +73,7 @@ async def test_chen_at_the_vending_machine(house: House, hall: Hall) -> None:
     await step_3_dropped(house, hall)
     await step_4_less_than_reserved(house, hall)
     await step_6_three_wrong_pins(house, hall)
+    await the_first_24_hours_bind_and_end(house, hall)
     await the_books(house, hall)
 
 
@@ -73,9 +89,11 @@ async def stands(hall: Hall, *, left_minor: int, count: int) -> None:
 
 
 async def step_1_captured_and_may_go(house: House, hall: Hall) -> None:
-    """10:00 capture done, daughter offline → "you may go"; she has a card with her own PIN."""
+    """10:00 capture done, daughter offline → "you may go"; the payer is found by the daughter's printed card, whose account
+    name the machine never learns. Chen gets a card with her own PIN."""
     await house.clock("2026-03-02 10:00")
-    asked = await hall.machine.register("B", name="陈奶奶", born="1948-02-01", payer=hall.daughter.account)
+    asked = await hall.machine.register("B", name="陈奶奶", born="1948-02-01", payer_card=hall.daughters_card)
+    assert hall.daughter.account not in str(asked)
     hall.registration_id, hall.number = asked["registration_id"], asked["match_number"]
     held = await hall.machine.capture_face(await hall.machine.told_to_capture())
     assert held["state"] == "open"
@@ -201,11 +219,37 @@ async def step_6_three_wrong_pins(house: House, hall: Hall) -> None:
     await stands(hall, left_minor=0, count=3)
 
 
+async def the_first_24_hours_bind_and_end(house: House, hall: Hall) -> None:
+    """First 24 h 15.00/day: the 15.01st is refused by the caution alone, also after midnight; from 10:40 on it is 30.00."""
+    await house.clock("2026-03-02 12:00")
+    refused = await buy(hall, 100)
+    assert (reasons(refused), possible_now(refused)) == (["COOLING_DAY_AMOUNT"], 0), "30.00 a day would allow it"
+    await house.clock("2026-03-03 09:00")
+    await _takes(hall, 1_000)
+    refused = await buy(hall, 600)
+    assert (reasons(refused), possible_now(refused)) == (["COOLING_DAY_AMOUNT"], 500)
+    (caution,) = (await hall.daughter.mandate(hall.mandate_id))["cooling"]
+    ends = datetime.fromisoformat(caution["until"]).astimezone(UTC)
+    assert 0 <= (ends - datetime(2026, 3, 3, 2, 40, tzinfo=UTC)).total_seconds() < 60, "24 hours after the daughter's yes"
+    assert datetime.fromisoformat(refused["refusal"]["again_at"]).astimezone(UTC) == ends
+    await house.clock("2026-03-03 10:42")
+    assert (await hall.daughter.mandate(hall.mandate_id))["cooling"] == []
+    await stands(hall, left_minor=2_000, count=1)
+    await _takes(hall, 1_500)
+    refused = await buy(hall, 600)
+    assert (reasons(refused), possible_now(refused)) == (["DAY_AMOUNT"], 500)
+
+
+async def _takes(hall: Hall, amount_minor: int) -> None:
+    held = await buy(hall, amount_minor)
+    assert (await hall.machine.terminal.capture(held["id"], amount_minor))["state"] == "succeeded"
+
+
 async def the_books(house: House, hall: Hall) -> None:
-    """What the bank debited is what the month says: 3.00 + 7.35 + 4.65."""
+    """What the bank debited is what the month says: 3.00 + 7.35 + 4.65, and 10.00 + 15.00 on the second day."""
     (part,) = (await hall.daughter.get(f"/v1/circles/{hall.circle_id}/statements/2026-03"))["currencies"]
-    assert (part["total"]["count"], part["total"]["net_minor"]) == (3, 1_500)
+    assert (part["total"]["count"], part["total"]["net_minor"]) == (5, 4_000)
     (spender,) = part["by_spender"]
     assert spender["name"] == "陈奶奶"
-    assert await hall.daughter.balance_minor() == 100_000 - 1_500
+    assert await hall.daughter.balance_minor() == 100_000 - 4_000
     assert all(one["bookings"] == 1 for one in await house.bank_debits())

@@ -40,6 +40,22 @@ async def test_staff_announce_a_terminal_which_installs_itself_and_signs_request
     )  # fmt: skip
 
 
+async def test_a_terminal_is_announced_once_for_a_key_and_its_code_is_not_readable_in_the_books(
+    house: House, db: Database
+) -> None:
+    body = {"site_id": house.site_id, "name": "Till 2", "kind": "till", "hold_s": 90}
+    async with house.as_person(house.owner) as staff:
+        asked = [await staff.post("/v1/terminals", json=body, headers={"idempotency-key": "order-7"}) for _ in range(2)]
+        assert asked[0].json() == asked[1].json(), "an answer that was lost is heard the second time"
+        assert len((await staff.get("/v1/terminals")).json()["terminals"]) == 1
+        assert (await staff.post("/v1/terminals", json=body)).json()["terminal_id"] != asked[0].json()["terminal_id"]
+    async with db.connection() as conn:
+        kept = await conn.fetchval("SELECT answer FROM request_key")
+    assert asked[0].json()["install_code"].partition(".")[2] not in kept
+    terminal = await Terminal.install(BASE_URL, asked[1].json()["install_code"], http=house.http())
+    assert terminal.terminal_id == asked[0].json()["terminal_id"]
+
+
 async def test_a_terminal_goes_on_after_a_restart_with_the_key_it_kept(house: House, tmp_path: Path) -> None:
     file = tmp_path / "terminal.json"
     (await house.terminal()).save(file)

@@ -22,12 +22,14 @@ from kinpay.webhooks.announce import tasks
 from kinpay.webhooks.endpoint import TOLD, Endpoint
 from kinpay.webhooks.outbound import Outbound
 from kinpay.webhooks.send import Sender, SendingPace
+from kinpay.webhooks.signature import signature
 from kinpay.worker.run import Worker
 from tests.charges.seeds import Family, found_families, open_shop
 from tests.notifications.till import Till
-from tests.webhooks.consumer import Consumer
+from tests.webhooks.consumer import Consumer, Heard
 
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
+Open = Callable[..., Consumer]
 EVERYTHING = tuple(kind.value for kind in TOLD)
 
 
@@ -119,3 +121,19 @@ def open_consumer() -> Iterator[Callable[..., Consumer]]:
     yield make
     for consumer in made:
         consumer.stop()
+
+
+def types(consumer: Consumer) -> list[str]:
+    """What a consumer heard, in order."""
+    return [heard.told["type"] for heard in consumer.heard]
+
+
+def verify(canteen: Canteen, endpoint_id: str, heard: Heard) -> bool:
+    """By hand, at any virtual time."""
+    wanted = signature(
+        canteen.secrets[endpoint_id],
+        message_id=heard.message_id,
+        timestamp_s=int(heard.headers["webhook-timestamp"]),
+        body=heard.body,
+    )
+    return wanted in heard.headers["webhook-signature"].split(" ")

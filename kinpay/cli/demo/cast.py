@@ -20,6 +20,8 @@ CURRENCY: Final = "CNY"
 _PATIENCE_S: Final = 30.0
 _TOLD_WITHIN_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.1
+_KEPT_UNDER_NO_KEY: Final = ("/api-keys", "/webhook-endpoints", "/rotate")
+"""Whose answers hold a secret."""
 
 T = TypeVar("T")
 
@@ -94,7 +96,7 @@ class Player:
 
     async def ask(self, method: str, path: str, content: dict[str, Any] | None = None, *, key: str | None = None) -> Answer:
         """A request of theirs, under a fresh request key unless one is given. Raises: Problem."""
-        key = key or (None if method == "GET" else new_key())
+        key = key or (None if method == "GET" or path.endswith(_KEPT_UNDER_NO_KEY) else new_key())
         return await self._person.request(method, path, content, idempotency_key=key)
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -272,8 +274,13 @@ class Device:
 
     # ------------------------------------------------------------------------------------------------- registering
 
-    async def register(self, order: str, *, name: str, born: str, payer: str, locale: str = "zh") -> dict[str, Any]:
-        """Stands for somebody without a phone: scans its own code and asks the payer (steps 21 and 22)."""
+    async def register(
+        self, order: str, *, name: str, born: str, payer: str | None = None, payer_card: str | None = None, locale: str = "zh"
+    ) -> dict[str, Any]:
+        """Stands for somebody without a phone: scans its own code and asks the payer (steps 21 and 22).
+
+        The payer is named by account, or by the code on a card of theirs that is held to it.
+        """
         shown = await self.terminal.function_code()
         scanned = await self.terminal.scan(shown.code)
         chosen = await self.terminal.choose(scanned.scan_id, "proxy")
@@ -283,7 +290,7 @@ class Device:
             "spender_name": name,
             "locale": locale,
             "birth_date": born,
-            "payer_account": payer,
+            **({"payer_account": payer} if payer_card is None else {"payer_card": payer_card}),
         }
         return (await self._signed("/v1/terminal/registrations", content)).body
 

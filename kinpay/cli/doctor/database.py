@@ -58,9 +58,9 @@ def look_at_server(about: Record | Mapping[str, Any], settings: Settings) -> Ite
         yield ok("durability", "fsync, full_page_writes and synchronous_commit are on")
     yield _room(about, settings)
     if about["pgvector"] is None:
-        yield told("pgvector", "not available; nothing needs it")
+        yield told("pgvector", "not available; galleries are searched in memory")
     else:
-        yield told("pgvector", f"{about['pgvector']} is available; nothing needs it")
+        yield told("pgvector", f"{about['pgvector']} is available, see galleries")
 
 
 def _room(about: Record | Mapping[str, Any], settings: Settings) -> Found:

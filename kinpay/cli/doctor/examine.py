@@ -16,6 +16,7 @@ from kinpay.cli.command import Commands, command, to_its_end
 from kinpay.cli.doctor import here
 from kinpay.cli.doctor.database import ABOUT, look_at_clock, look_at_schema, look_at_server, look_at_work
 from kinpay.cli.doctor.found import Found, Verdict, told, wrong
+from kinpay.cli.doctor.galleries import look_at_galleries
 from kinpay.cli.doctor.outside import look_at_providers
 from kinpay.database.pool import Database
 from kinpay.primitives.errors import Busy
@@ -91,6 +92,7 @@ async def _look_inside(db: Database, settings: Settings, *, providers: bool) -> 
         if any(line.about == "schema" and line.verdict is Verdict.WRONG for line in found):
             return found
         found += await look_at_work(conn, settings)
+        found += await look_at_galleries(conn, settings)
     if providers:
         try:
             keys = read_keys(settings.secret_file, may_create=False)
