@@ -1,7 +1,7 @@
 """A place for backups: base backups, each whole or not there, and beside them the write-ahead log that was kept since.
 
 PLACE/base-20261123T063000Z/   files as pg_basebackup wrote them and pg_verifybackup has read them again
-PLACE/wal/                     segments as pg_receivewal writes them
+PLACE/wal/LIFE/                segments as pg_receivewal writes them, by lives of its slot (`kept_log`)
 PLACE/unfinished-…             what was interrupted; never read, removed by the next one
 PLACE/lock                     held while a base backup is made or old ones are removed
 """
@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,9 +34,12 @@ _OWN: Final = 0o700
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """One base backup. Positions in the log are bytes; `about` is what its maker noted of it."""
+    """One base backup. Positions in the log are bytes; `system` is PostgreSQL's own number of the cluster that it is of, which
+    its restored copies share; `about` is what its maker noted of it.
+    """
 
     path: Path
+    system: str
     timeline: int
     begins: int
     ends: int
@@ -70,6 +74,12 @@ class Place:
         except OSError as error:
             raise ClusterError(f"{self.path} cannot be read: {error.strerror}") from error
         return [read_base(self.path / name) for name in names]
+
+    def want_of(self, system: str) -> None:
+        """One place is for one cluster and what was restored of it. Raises: ClusterError."""
+        others = [base.path.name for base in self.bases() if base.system != system]
+        if others:
+            raise ClusterError(f"{self.path} holds backups of another cluster ({others[0]}): name another folder")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -128,10 +138,13 @@ def read_base(path: Path) -> Base:
     try:
         about = json.loads((path / ABOUT).read_text())
         (covered,) = json.loads((path / "backup_manifest").read_text())["WAL-Ranges"]
+        # It comes first in this file. Source: PostgreSQL, src/include/catalog/pg_control.h.
+        system = int.from_bytes((path / "global" / "pg_control").read_bytes()[:8], sys.byteorder)
     except (OSError, ValueError, KeyError) as error:
         raise ClusterError(f"{path} is not a whole base backup: {error}") from error
     return Base(
         path=path,
+        system=str(system),
         timeline=covered["Timeline"],
         begins=position(covered["Start-LSN"]),
         ends=position(covered["End-LSN"]),
@@ -174,7 +187,8 @@ def prune(place: Place, *, keep: int) -> list[Path]:
 def _prune_wal(place: Place, oldest: Base) -> list[Path]:
     removed = []
     for segment in segments(place.wal):
-        if segment.timeline <= oldest.timeline and segment.ends <= oldest.begins:
+        # The log of an earlier timeline leads from no copy that is left.
+        if segment.timeline < oldest.timeline or (segment.timeline == oldest.timeline and segment.ends <= oldest.begins):
             segment.path.unlink(missing_ok=True)
             removed.append(segment.path)
     return removed
@@ -192,9 +206,9 @@ class Segment:
 
 
 def segments(folder: Path) -> list[Segment]:
-    """The kept log in its order. Raises: ClusterError."""
+    """The kept log in its order, of a folder and those in it. Raises: ClusterError."""
     try:
-        files = [file for file in folder.iterdir() if _SEGMENT.fullmatch(file.name)] if folder.exists() else []
+        files = [file for file in [*folder.glob("*"), *folder.glob("*/*")] if _SEGMENT.fullmatch(file.name)]
     except OSError as error:
         raise ClusterError(f"{folder} cannot be read: {error.strerror}") from error
     found = []

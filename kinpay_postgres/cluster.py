@@ -17,7 +17,7 @@ from urllib.parse import quote
 from kinpay_postgres.account import Account, run_as
 from kinpay_postgres.binaries import OLDEST_MAJOR, embedded_binaries, major, reachable_binaries, version_of
 from kinpay_postgres.errors import ClusterError
-from kinpay_postgres.folder import UNFINISHED, Folder, Record, prepare
+from kinpay_postgres.folder import RESTORING, UNFINISHED, Folder, Record, prepare
 from kinpay_postgres.postmaster import (
     PATIENCE_S,
     PORT,
@@ -78,12 +78,18 @@ class Cluster:
         )
 
 
-def start(data_dir: Path, *, binaries: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})) -> Cluster:
+def start(
+    data_dir: Path,
+    *,
+    binaries: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    while_restoring: bool = False,
+) -> Cluster:
     """Return the running cluster of `data_dir`: attach to it, or start it, after initdb if the folder is empty.
 
     The server outlives this process. `settings` override DEFAULT_SETTINGS; they and `binaries` (None: the embedded
     wheel's) are remembered for later starts of the same folder. Attaching does not change what runs. Waits as long as
-    a living server recovers from a crash.
+    a living server recovers from a crash. `while_restoring`: by the restorer itself, who alone may (`restoring`).
 
     Raises:
         ClusterError: with what is wrong and what to do about it.
@@ -93,6 +99,11 @@ def start(data_dir: Path, *, binaries: Path | None = None, settings: Mapping[str
         raise ClusterError(f"these settings are kinpay_postgres's own and stay: {', '.join(sorted(fixed))}")
     folder, account = prepare(data_dir)
     with folder.locked(account):
+        if not while_restoring and (folder.path / RESTORING).exists():
+            raise ClusterError(
+                f"a backup is being restored into {folder.path}, or was and did not come to its end. "
+                "Wait for it, or restore into it once more: what is there now must not be used"
+            )
         cluster = _attach(folder, settings)
         return cluster or _start(folder, account, binaries=binaries, settings=settings)
 

@@ -3,6 +3,7 @@
 password      the superuser's, readable by the server's account only
 cluster.json  version, binaries and settings of the last start
 lock          held while somebody starts the server
+restoring     there while a backup is being restored: nobody else starts it
 pgdata/       PostgreSQL's own files
 socket/       the Unix socket (elsewhere when this path is too long for one)
 server.log    what the server wrote since its last start; server.log.1 the time before
@@ -27,7 +28,8 @@ from kinpay_postgres.errors import ClusterError
 
 LONGEST_SOCKET_DIR = 80
 UNFINISHED = "pgdata.new-"
-OURS = {"password", "cluster.json", "lock", "pgdata", "socket", "server.log", "server.log.1", "lost+found"}
+RESTORING = "restoring"
+OURS = {"password", "cluster.json", "lock", "pgdata", "socket", "server.log", "server.log.1", "lost+found", RESTORING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,11 @@ def _without_password(url: str) -> tuple[str, str | None]:
     for key, value in asked:
         if key == "password":
             password = value
+        if key == "sslpassword":
+            # Programs take it in the address alone, which everybody on the machine can read while they run.
+            raise ClusterError(
+                "sslpassword in the URL would be seen by others; use a key file that this account alone can read"
+            )
     query = urlencode([(key, value) for key, value in asked if key != "password"], quote_via=quote)
     netloc = f"{name}@{place}" if user else place
     return urlunsplit((parts.scheme, netloc, parts.path, query, "")), password

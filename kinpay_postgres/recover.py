@@ -6,12 +6,11 @@ Source: PostgreSQL manual, "Continuous Archiving and Point-in-Time Recovery".
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,17 +18,21 @@ from types import MappingProxyType
 from typing import Final
 
 from kinpay_postgres.account import Account, give, plain_environment
-from kinpay_postgres.base_backup import ABOUT, Base, Segment, segments, verify
+from kinpay_postgres.base_backup import ABOUT, Base, position, verify
 from kinpay_postgres.binaries import candidates, embedded_binaries, major, reachable_binaries, version_of
 from kinpay_postgres.cluster import DEFAULT_SETTINGS, SUPERUSER, launch_until_ready, stop
 from kinpay_postgres.errors import ClusterError
-from kinpay_postgres.folder import UNFINISHED, Folder, Record, prepare
+from kinpay_postgres.folder import RESTORING, UNFINISHED, Folder, Record, prepare
+from kinpay_postgres.kept_log import Needed, needed
 from kinpay_postgres.postmaster import PORT, read_lock_file, running_pid
 
 _OTHERS_CONFIGURATION: Final = (
     "postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "standby.signal", "recovery.signal", ABOUT,
 )  # fmt: skip
 _CLOSED_DOOR: Final = "local all all scram-sha-256\nlocal replication all scram-sha-256\n"
+_FETCH: Final = '[ -d ../wal ] || exit 255; [ -e ../wal/%f ] || exit 1; cp ../wal/%f "%p" || exit 255'
+"""Only a segment that is not there is the end of the log; PostgreSQL gives up at a status above 128, and takes a lower one for
+that end. It works in the cluster's folder, so that whatever that is called is never read by a shell."""
 _OPEN_TO_US: Final = "local all all trust\n"
 """Only while recovering, when nobody knows a password yet; the socket's folder can be entered by this account alone."""
 
@@ -47,23 +50,25 @@ def recover(
     data_dir: Path,
     *,
     until: datetime | None = None,
+    timeline: int | None = None,
     superuser: str = SUPERUSER,
     binaries: Path | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Recovered:
-    """Makes a cluster in `data_dir`, which must be empty or missing, as it was at `until`, or where the kept log ends.
+    """Makes a cluster in `data_dir`, which the caller holds (`restoring`), as it was at `until`, or where the kept log ends.
 
-    It is left stopped, with a password of its own, and without the configuration of the server that was backed up.
-    `settings` are remembered for its starts.
+    It is left stopped, with a password of its own, and without the configuration of the server that was backed up. Until the
+    caller lets go of it nobody else can start it. Each restore begins a timeline; what was kept of those that came after the
+    base's is followed to the newest, or to `timeline`. `settings` are remembered for its starts.
 
     Raises:
-        ClusterError: the folder holds something; a file of the backup is damaged; the log has a gap or ends before `until`.
+        ClusterError: nobody holds the folder; a file of the backup is damaged; the log has a gap or ends before `until`.
     """
-    if data_dir.exists() and any(data_dir.iterdir()):
-        raise ClusterError(f"{data_dir} is not empty: a backup is only ever restored into a new folder")
+    if not (data_dir / RESTORING).exists():
+        raise ClusterError(f"{data_dir} is not held for a restore")
     source = binaries or _binaries_of(base)
     verify(base.path, source)
-    needed = _needed(base, wal)
+    log = needed(base, wal, timeline=timeline)
     folder, account = prepare(data_dir)
     with folder.locked(account):
         usable = reachable_binaries(source, account)
@@ -72,8 +77,8 @@ def recover(
         remembered = None if source == _embedded_or_none() else str(source)
         folder.write_record(Record(version=version_of(source), binaries=remembered, settings=dict(settings)), account)
         try:
-            _lay_out(folder, account, base, needed)
-            recovered = _replay(folder, account, usable, until=until, superuser=superuser, settings=settings)
+            _lay_out(folder, account, base, log)
+            recovered = _replay(folder, account, usable, log, until=until, superuser=superuser, settings=settings)
         except OSError as error:
             raise ClusterError(f"the backup could not be laid out in {folder.path}: {error}") from error
         shutil.rmtree(folder.path / "wal", ignore_errors=True)
@@ -102,38 +107,19 @@ def _embedded_or_none() -> Path | None:
         return None
 
 
-def _needed(base: Base, wal: Path) -> list[Segment]:
-    """The kept segments that follow the base without a gap; those of other timelines are another history.
-
-    Recovery by itself would end calmly at a gap and take what follows it for never written.
-    """
-    chosen: list[Segment] = []
-    reached = base.ends
-    for segment in segments(wal):
-        if segment.timeline != base.timeline or segment.ends <= base.begins:
-            continue
-        if segment.partial and any(one.begins == segment.begins and not one.partial for one in chosen):
-            continue
-        if segment.begins > reached:
-            raise ClusterError(
-                f"the kept log has a gap before {segment.path.name}: nothing after it can be restored from this backup. "
-                "Take the segment from elsewhere, or move the segments after the gap away to restore what is before it."
-            )
-        chosen.append(segment)
-        reached = max(reached, segment.ends)
-    return chosen
-
-
-def _lay_out(folder: Folder, account: Account, base: Base, needed: Sequence[Segment]) -> None:
+def _lay_out(folder: Folder, account: Account, base: Base, log: Needed) -> None:
     """Copies everything; the cluster gets its name at the end, so that half a copy is never started."""
     folder.remove_unfinished()
     fresh = folder.path / f"{UNFINISHED}{secrets.token_hex(4)}"
     shutil.copytree(base.path, fresh, symlinks=True, ignore=shutil.ignore_patterns(*_OTHERS_CONFIGURATION))
     kept = folder.path / "wal"
     kept.mkdir(mode=0o700)
-    for segment in needed:
+    for segment in log.segments:
         # What the last one still lacks is zeros, and there recovery ends.
         shutil.copy2(segment.path, kept / segment.path.name.removesuffix(".partial"))
+    for history in log.histories:
+        # All of them, so that the new timeline has a number that none had before.
+        shutil.copy2(history, kept / history.name)
     for tree in (fresh, kept):
         _give_all(tree, account)
     for name in ("postgresql.conf", "pg_ident.conf"):
@@ -153,17 +139,15 @@ def _replay(
     folder: Folder,
     account: Account,
     binaries: Path,
+    log: Needed,
     *,
     until: datetime | None,
     superuser: str,
     settings: Mapping[str, str],
 ) -> Recovered:
-    kept = folder.path / "wal"
-    if re.search(r"[%'\"\\\n]", str(kept)):
-        raise ClusterError(f"{folder.path} has a quote, a backslash or a percent sign in its name; name another folder")
     target = {
-        "restore_command": f'cp "{kept}/%f" "%p"',
-        "recovery_target_timeline": "current",
+        "restore_command": _FETCH,
+        "recovery_target_timeline": log.target,
         "recovery_target_action": "promote",
         # Whoever asks while it recovers would see a past that is not the end; and then its settings may be smaller, too.
         "hot_standby": "off",
@@ -177,7 +161,13 @@ def _replay(
     try:
         launch_until_ready(folder, account, binaries, {**DEFAULT_SETTINGS, **settings})
         _wait_until_over(folder)
-        return Recovered(_take_over(folder, binaries, superuser))
+        last_commit_at, reached = _take_over(folder, binaries, superuser)
+        if until is None and reached < log.certain:
+            raise ClusterError(
+                f"recovery ended {log.certain - reached} bytes before the kept log does: a segment is damaged. "
+                "Take it from elsewhere, or name a moment before it (--until)"
+            )
+        return Recovered(last_commit_at)
     except ClusterError as error:
         if "before configured recovery target was reached" in str(error):
             raise ClusterError(f"the kept log ends before {until}; restore without --until to its end") from error
@@ -200,13 +190,15 @@ def _quoted(value: str) -> str:
     return value.replace("'", "''")
 
 
-def _take_over(folder: Folder, binaries: Path, superuser: str) -> datetime | None:
-    """Makes our superuser with a password of this folder; returns when the last replayed transaction was committed."""
+def _take_over(folder: Folder, binaries: Path, superuser: str) -> tuple[datetime | None, int]:
+    """Makes our superuser with a password of this folder; returns when the last replayed transaction was committed, and where
+    the log that was replayed ends.
+    """
     password = folder.read_password().replace("'", "''")
     make = f"""
         SELECT 'CREATE ROLE {SUPERUSER}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{SUPERUSER}') \\gexec
         ALTER ROLE {SUPERUSER} SUPERUSER LOGIN REPLICATION PASSWORD '{password}';
-        SELECT coalesce(extract(epoch FROM pg_last_xact_replay_timestamp())::text, '');
+        SELECT pg_last_wal_replay_lsn(), extract(epoch FROM pg_last_xact_replay_timestamp());
     """
     command = [str(binaries / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(folder.socket_dir)]
     answer = subprocess.run(  # noqa: S603  no shell
@@ -219,8 +211,8 @@ def _take_over(folder: Folder, binaries: Path, superuser: str) -> datetime | Non
     )
     if answer.returncode != 0:
         raise ClusterError(f"the restored cluster does not let us in: {answer.stderr.strip()}")
-    said = answer.stdout.strip()
-    return datetime.fromtimestamp(float(said), UTC) if said else None
+    reached, _, at = answer.stdout.strip().partition("|")
+    return (datetime.fromtimestamp(float(at), UTC) if at else None), position(reached)
 
 
 def _write(path: Path, text: str, account: Account) -> None:

@@ -79,6 +79,8 @@ OTHERWISE = Sql("""
             AND told -> 'day' = about -> 'day' AND told -> 'currency' = about -> 'currency'
             AND told -> 'reference' = about -> 'reference'
         WHEN 'break.write_off' THEN e.kind = 'break.resolved' AND e.subject = about ->> 'break_id'
+        WHEN 'break.end' THEN e.kind = 'break.resolved' AND e.subject = about ->> 'break_id'
+            AND told -> 'resolution' = about -> 'resolution'
         WHEN 'dual_control.end' THEN e.kind = 'operator.dual_control' AND told -> 'on' = 'false'
     END IS NOT TRUE
 """)
@@ -102,7 +104,8 @@ RULES: Final = (
 ACTS = Sql("""
     SELECT a.id, a.kind, a.about, a.fingerprint,
            (SELECT e.body::jsonb ->> 'fingerprint' FROM audit_event e
-            WHERE e.lane = a.operator_id AND e.subject_id = a.id AND e.kind = 'privileged.asked') AS told
+            WHERE e.lane = a.operator_id AND e.subject_id = a.id AND e.kind = 'privileged.asked'
+            ORDER BY e.seq LIMIT 1) AS told
     FROM privileged_act a WHERE :after::uuid IS NULL OR a.id > :after ORDER BY a.id LIMIT :most
 """)
 _AT_ONCE: Final = 1_000

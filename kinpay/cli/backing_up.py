@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from kinpay.audit.checkpoint import key_id_of, public_key_of
 from kinpay.cli.command import Commands, command, to_its_end
-from kinpay.database.pool import Database
+from kinpay.database.pool import Database, database_now
 from kinpay.primitives.errors import Invalid
 from kinpay.recovery.back_up import about_of, back_up, programs_of
-from kinpay.recovery.closed import RECOVERING
+from kinpay.recovery.closed import RECOVERING, close_as_of
 from kinpay.recovery.gap import Asked, ask_for_gap
 from kinpay.recovery.restore import RestoredTo, restore
 from kinpay.server.embedded import find_database
@@ -49,13 +51,20 @@ def add_to(commands: Commands) -> None:
     made.add_argument("origin", type=Path, metavar="FROM", help="the folder of the backups")
     made.add_argument("--into", type=Path, metavar="DIR", required=True, help="an empty or new folder; nothing is written over")
     made.add_argument("--until", metavar="TIME", help="RFC 3339 with its zone (the end of the kept log)")
+    made.add_argument("--timeline", type=int, metavar="N", help="of several lives after restores (the newest that was kept)")
     made.add_argument("--binaries", type=Path, metavar="FOLDER", help="PostgreSQL's bin folder of the backup's major version")
     made = command(
         commands,
         "requery",
         _requery,
         summary="ask the providers for what a restored database lost, book it, and open the database; 0 only if it is open",
-        example="kinpay requery",
+        example="kinpay requery\n"
+        "  kinpay requery --restored-to 2026-11-22T08:30:00Z        brought back by PostgreSQL's or a host's own means",
+    )
+    made.add_argument(
+        "--restored-to",
+        metavar="TIME",
+        help="first close a database that was not restored by `kinpay restore`: what came after TIME is not in it",
     )
     made.add_argument(
         "--open-anyway",
@@ -100,7 +109,7 @@ async def _copy(asked: argparse.Namespace, settings: Settings, place: Place) -> 
     _say(f"not in it, to be kept elsewhere: {settings.secret_file} (without it the copy is useless) and {settings.keyring}")
     if asked.keep is not None:
         for gone in prune(place, keep=asked.keep):
-            _say(f"removed {gone}")
+            _say(f"removed {gone}" + ("" if gone.parent == place.path else ": no copy that is kept needs this log"))
     return 0
 
 
@@ -114,17 +123,25 @@ def _list(place: Place) -> int:
 def _restore(asked: argparse.Namespace, settings: Settings) -> int:
     keys = read_keys(settings.secret_file, may_create=False)
     public_key = public_key_of(keys)
-    done = to_its_end(
-        restore(
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        done = restore(
             Place(asked.origin.expanduser().resolve()),
             asked.into.expanduser().resolve(),
             public_key=public_key,
             key_id=key_id_of(public_key),
-            until=_moment(asked.until),
+            until=_moment(asked.until, field="--until"),
+            timeline=asked.timeline,
             binaries=asked.binaries,
         )
-    )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return _tell(done, settings)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C would: what was begun is cleared away."""
+    raise SystemExit(128 + number)
 
 
 def _tell(done: RestoredTo, settings: Settings) -> int:
@@ -143,13 +160,16 @@ def _tell(done: RestoredTo, settings: Settings) -> int:
 
 
 def _requery(asked: argparse.Namespace, settings: Settings) -> int:
-    return to_its_end(_ask(settings, asked.open_anyway))
+    return to_its_end(_ask(settings, asked.open_anyway, _moment(asked.restored_to, field="--restored-to")))
 
 
-async def _ask(settings: Settings, open_anyway: str | None) -> int:
+async def _ask(settings: Settings, open_anyway: str | None, restored_to: datetime | None) -> int:
     async with located(settings) as url, open_house(settings, url, public_url=settings.public_url or "") as house:
         db = await Database.open(url, max_connections=10, settings=RECOVERING)
         try:
+            if restored_to is not None:
+                async with db.transaction() as conn:
+                    await close_as_of(conn, restored_to, now=await database_now(conn))
             done = await ask_for_gap(db, house.providers, public_url=house.public_url, open_anyway=open_anyway)
         finally:
             await db.close()
@@ -176,7 +196,7 @@ def _report(done: Asked) -> int:
     return 0 if done.is_open else 1
 
 
-def _moment(written: str | None) -> datetime | None:
+def _moment(written: str | None, *, field: str) -> datetime | None:
     if written is None:
         return None
     try:
@@ -184,7 +204,7 @@ def _moment(written: str | None) -> datetime | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise Invalid("not_a_moment_with_its_zone", field="--until")
+        raise Invalid("not_a_moment_with_its_zone", field=field)
     return moment
 
 

@@ -58,11 +58,13 @@ async def back_up(db: Database, keys: ServerKeys, place: Place, *, programs: Pro
 
     Raises: ClusterError, with what to do about it; Busy.
     """
+    place.prepare()
     async with db.transaction() as conn:
         now = await database_now(conn)
         await make_checkpoint(conn, keys, now)
     async with db.connection() as conn:
         about = await _about(conn, keys, now=now)
+        await asyncio.to_thread(place.want_of, about.system)
         log_is_kept = await LOG_IS_KEPT.value(conn, slot=slot)
     noted: dict[str, Any] = msgspec.to_builtins(about)
     base = await asyncio.to_thread(make_base, place, programs, about=noted)

@@ -11,11 +11,13 @@ from typing import Final
 
 from kinpay.database.pool import Database
 from kinpay.database.sql import Connection, Sql
-from kinpay.primitives.errors import NotFound, Restored
+from kinpay.primitives.errors import Invalid, NotFound, Restored
 from kinpay.primitives.ids import new_id
 
 RECOVERING: Final = {"kinpay.recovering": "on"}
 """The setting of connections that may write although it is closed."""
+ELSEWHERE: Final = "not by kinpay"
+"""The name of the backup of a database that was restored by other means."""
 
 CLOSE = Sql("""
     INSERT INTO restoration (id, restored_at, point_at, backup)
@@ -68,6 +70,20 @@ async def close_restored(conn: Connection, *, point_at: datetime, backup: str, n
     await SHUT.run(conn)
     await GUARD_KEYS.run(conn)
     return restoration_id
+
+
+async def close_as_of(conn: Connection, point_at: datetime, *, now: datetime) -> bool:
+    """Closes a database that others restored, as of `point_at`; whether it did: the same point is not closed twice.
+
+    Raises: Invalid for a point in the future.
+    """
+    if point_at > now:
+        raise Invalid("in_the_future", field="--restored-to")
+    row = await LAST.row(conn)
+    if row is not None and row["point_at"] <= point_at and (row["opened_at"] is None or row["point_at"] == point_at):
+        return False
+    await close_restored(conn, point_at=point_at, backup=ELSEWHERE, now=now)
+    return True
 
 
 # A backup of a database that was closed itself: the later restoration covers the earlier one's gap, too.

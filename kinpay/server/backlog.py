@@ -16,6 +16,7 @@ import asyncpg
 from kinpay.database.pool import Database
 from kinpay.database.sql import Sql
 from kinpay.primitives.errors import Busy
+from kinpay_postgres.keep_log import SLOT
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ LOOK = Sql("""
         (SELECT count(*) FROM (SELECT FROM registration WHERE state = 'open' LIMIT :at_most) r) AS registrations_open,
         (SELECT extract(epoch FROM greatest(kinpay_now() - at, '0'))::float8 FROM checkpoint ORDER BY id DESC LIMIT 1)
             AS checkpoint_age_s,
+        (SELECT count(*) FROM pg_replication_slots WHERE slot_name = :slot AND (NOT active OR wal_status = 'lost'))
+            AS log_not_kept,
+        (SELECT greatest(max(pg_wal_lsn_diff(CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END, restart_lsn)), 0)
+         FROM pg_replication_slots WHERE slot_name = :slot)::float8 AS log_held_back_bytes,
         (SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'notice' AND schemaname = current_schema()) AS notices_made
 """)
 
@@ -89,7 +94,7 @@ class Backlog:
         try:
             async with asyncio.timeout(PATIENCE_S), self._db.transaction() as conn:
                 await BY_INDEX.run(conn)
-                row = await LOOK.row(conn, at_most=AT_MOST)
+                row = await LOOK.row(conn, at_most=AT_MOST, slot=SLOT)
         except (Busy, TimeoutError, asyncpg.PostgresError) as error:
             log.warning("backlog not known", extra={"error": type(error).__name__})
             return None

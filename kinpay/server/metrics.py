@@ -39,6 +39,8 @@ BACKLOG: Final[Mapping[str, tuple[str, str]]] = {
     "breaks_open": ("breaks_open", "Differences from a provider's statement that nobody has resolved."),
     "statement_overdue_s": ("statement_overdue_seconds", "For how long the oldest unread statement should have been there."),
     "registrations_open": ("registrations_open", "Registrations under way."),
+    "log_not_kept": ("log_not_kept", "Slots of `kinpay backup --wal` that nobody reads, or that the server gave up."),
+    "log_held_back_bytes": ("log_held_back_bytes", "What the server keeps of its log for `kinpay backup --wal`."),
     "checkpoint_age_s": ("checkpoint_age_seconds", "How long ago the ends of all lanes were signed."),
 }
 """Column of `backlog.LOOK` → name after `kinpay_backlog_`, meaning. Numbers of rows end at 10 000."""

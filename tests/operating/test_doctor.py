@@ -11,14 +11,16 @@ import pytest
 import kinpay_postgres
 from kinpay.biometrics.keyring import FolderKeyring, new_data_key
 from kinpay.cli.doctor import here
-from kinpay.cli.doctor.database import judge_clock, judge_keys, judge_statements, judge_work, look_at_server
+from kinpay.cli.doctor.database import judge_clock, judge_keys, judge_log, judge_statements, judge_work, look_at_server
 from kinpay.cli.doctor.examine import examine
 from kinpay.cli.doctor.found import Found, Verdict
 from kinpay.database.migrate import migrations
 from kinpay.database.pool import Database
 from kinpay.primitives.ids import new_id
 from kinpay.primitives.server_keys import ServerKeys
+from kinpay.server.backlog import Backlog
 from kinpay.server.settings import read_settings
+from kinpay_postgres.keep_log import SLOT
 from tests.operating.running import account_of_a_bank_that_is_away
 from tests.server.test_serve import environment, home, output_of
 
@@ -161,6 +163,22 @@ async def test_a_provider_that_cannot_be_reached_or_whose_secret_does_not_open(
     assert about not in verdicts(await examine(in_order, providers=False))
     (home / "secret").write_text("A" * 43 + "=\n")
     assert "another root" in says(await examine(in_order), about, Verdict.WRONG)
+
+
+async def test_a_receiver_of_the_log_that_is_away_is_wrong(in_order: dict[str, str], db: Database) -> None:
+    assert "nobody keeps the log" in says(await examine(in_order), "backup", Verdict.TOLD)
+    async with db.connection() as conn:
+        await conn.execute(f"SELECT pg_create_physical_replication_slot('{SLOT}', true)")
+        try:
+            found = await examine(in_order)
+            numbers = await Backlog(db).read()
+        finally:
+            await conn.execute(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    assert "is away" in says(found, "backup", Verdict.WRONG)
+    assert numbers is not None
+    assert numbers["log_not_kept"] == 1
+    assert judge_log({"active": True, "lost": False, "held_back": 0.0}).verdict is Verdict.OK
+    assert judge_log({"active": False, "lost": True, "held_back": None}).verdict is Verdict.WRONG
 
 
 def test_the_clock_is_judged_by_what_is_certain() -> None:

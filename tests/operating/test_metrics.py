@@ -30,6 +30,7 @@ from kinpay.server.front import RequestTally
 from kinpay.server.metrics_port import MetricsPort
 from kinpay.server.provider_accounts import Leased, ProviderAccounts
 from kinpay.server.settings import SettingsWrong, read_settings
+from kinpay_postgres.keep_log import SLOT
 from tests.operating.running import Numbers, account_of_a_bank_that_is_away, free_port, scraped
 from tests.server.conftest import client_of, small_app
 from tests.server.test_serve import environment, home, kinpay, output_of, ready
@@ -115,7 +116,7 @@ def test_metrics_are_off_unless_asked_for_and_never_open_to_others() -> None:
 async def test_every_part_of_the_backlog_goes_along_an_index_and_ends(db: Database) -> None:
     async with db.transaction() as conn:
         await BY_INDEX.run(conn)
-        plan = "\n".join(row[0] for row in await conn.fetch("EXPLAIN " + LOOK.text, AT_MOST))
+        plan = "\n".join(row[0] for row in await conn.fetch("EXPLAIN " + LOOK.text, AT_MOST, SLOT))
         young = "\n".join(row[0] for row in await conn.fetch("EXPLAIN SELECT count(*) FROM outbox WHERE attempts > 3"))
     tables = re.findall(r"Seq Scan on (\w+)", plan)
     assert [name for name in tables if not name.startswith("pg_")] == []

@@ -25,6 +25,7 @@ from kinpay_postgres.base_backup import Base, Place, make_base, prune, segments
 from kinpay_postgres.folder import Folder
 from kinpay_postgres.programs import programs_for
 from kinpay_postgres.recover import recover
+from kinpay_postgres.restoring import restoring
 
 QUICK = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "30"}
 KEEP = """
@@ -63,7 +64,8 @@ class Shop:
         """Recovers and tells which rows there are."""
         folder = self.root / name
         try:
-            recover(self.base, wal or self.place.wal, folder, until=until, settings=QUICK)
+            with restoring(folder):
+                recover(self.base, wal or self.place.wal, folder, until=until, settings=QUICK)
             return [row[0] for row in _ask(kinpay_postgres.start(folder), "SELECT i FROM sold ORDER BY i")]
         finally:
             kinpay_postgres.stop(folder, mode="immediate")
@@ -129,7 +131,9 @@ def test_a_gap_in_the_log_is_an_error_and_not_an_early_end(shop: Shop, root: Pat
 
 def test_nothing_is_written_over(shop: Shop) -> None:
     before = sorted(os.listdir(shop.root / "first"))
-    with pytest.raises(ClusterError, match="not empty"):
+    with pytest.raises(ClusterError, match="not empty"), restoring(shop.root / "first"):
+        pass
+    with pytest.raises(ClusterError, match="not held"):
         recover(shop.base, shop.place.wal, shop.root / "first")
     assert sorted(os.listdir(shop.root / "first")) == before
 
@@ -142,8 +146,8 @@ def test_a_damaged_file_is_found_before_anything_is_restored(shop: Shop, root: P
     content[100] ^= 1
     victim.chmod(0o600)
     victim.write_bytes(bytes(content))
-    damaged = Base(path=bad, timeline=1, begins=shop.base.begins, ends=shop.base.ends, about={})
-    with pytest.raises(ClusterError, match="pg_control"):
+    damaged = Base(path=bad, system=shop.base.system, timeline=1, begins=shop.base.begins, ends=shop.base.ends, about={})
+    with pytest.raises(ClusterError, match="pg_control"), restoring(root / "from-bad"):
         recover(damaged, shop.place.wal, root / "from-bad")
     assert not (root / "from-bad").exists()
 
@@ -194,6 +198,8 @@ def test_a_password_is_in_no_command_line(shop: Shop) -> None:
     assert "other" not in " ".join(programs.command("pg_basebackup"))
     assert programs.environment["PGPASSWORD"] == "other"
     assert "s3cret" not in repr(programs)
+    with pytest.raises(ClusterError, match="sslpassword"):
+        programs_for("postgresql://me@/shop?host=/x&sslpassword=s3cret", server_version=shop.version)
 
 
 def test_pruning_keeps_what_the_kept_ones_need(shop: Shop, root: Path) -> None:
@@ -222,10 +228,39 @@ def test_another_postgresql_is_backed_up_and_restored_with_its_own_programs(root
     finally:
         kinpay_postgres.stop(other, mode="immediate")
     folder = root / "other-again"
-    assert recover(base, root / "nothing-kept", folder, settings=QUICK).last_commit_at is None
+    with restoring(folder):
+        assert recover(base, root / "nothing-kept", folder, settings=QUICK).last_commit_at is None
     try:
         again = kinpay_postgres.start(folder)
         assert again.version == other.version
         assert _ask(again, "SELECT i FROM sold") == [(7,)]
     finally:
         kinpay_postgres.stop(folder, mode="immediate")
+
+
+def test_a_restore_into_a_folder_with_an_odd_name(shop: Shop) -> None:
+    """Nothing of a folder's name is read by a shell: `$b` once made every segment missing, and the log ended early."""
+    assert shop.recover("a$b `id`'%f") == [1, 2, 3, 4]
+
+
+def test_a_segment_that_cannot_be_fetched_is_an_error_and_not_an_early_end(
+    shop: Shop, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = root / "programs"
+    programs.mkdir()
+    (programs / "cp").write_text("#!/bin/sh\necho 'cp: Input/output error' >&2\nexit 1\n")
+    (programs / "cp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with pytest.raises(ClusterError, match="Input/output error"):
+        shop.recover("unread")
+    assert not (root / "unread").exists()
+
+
+def test_a_damaged_segment_is_an_error_and_not_an_early_end(shop: Shop, root: Path) -> None:
+    bad = root / "damaged-log"
+    shutil.copytree(shop.place.wal, bad)
+    whole = [one for one in segments(bad) if one.ends > shop.base.ends and not one.partial]
+    assert whole, "the log was switched, so one segment at least is whole"
+    whole[-1].path.write_bytes(bytes(whole[-1].ends - whole[-1].begins))
+    with pytest.raises(ClusterError, match="before the kept log does"):
+        shop.recover("damaged", wal=bad)

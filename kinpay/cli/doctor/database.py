@@ -14,6 +14,7 @@ from kinpay.database.migrate import is_fit, migrations
 from kinpay.database.sql import Record, Sql
 from kinpay.server.backlog import LOOK
 from kinpay.server.settings import Settings
+from kinpay_postgres.keep_log import SLOT, drop_slot_command
 
 OLDEST: Final = 150_000
 CLOCK_S: Final = 2.0
@@ -111,14 +112,41 @@ def judge_clock(apart_s: float, *, uncertain_s: float) -> Found:
     return ok("clock", says)
 
 
+KEPT = Sql("""
+    SELECT active, wal_status = 'lost' AS lost,
+           greatest(pg_wal_lsn_diff(CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END, restart_lsn), 0)::float8
+               AS held_back
+    FROM pg_replication_slots WHERE slot_name = :slot
+""")
+
+
+def judge_log(slot: dict[str, Any] | None) -> Found:
+    """The receiver of the log: without it a backup ends at its last copy, and while it is away a disk fills."""
+    if slot is None:
+        return told("backup", "nobody keeps the log: what was written since the last copy can be lost", "docs/backup.md")
+    if slot["lost"]:
+        return wrong("backup", "the server gave up log before it was kept", "start `kinpay backup TO --wal`, and make a copy")
+    held = f"{(slot['held_back'] or 0.0) / 1e6:.0f} MB of the log wait"
+    if not slot["active"]:
+        do = f"start `kinpay backup TO --wal`; if no log is to be kept any more: {drop_slot_command()}"
+        return wrong("backup", f"the receiver of the log is away, and {held} on the server's disk", do)
+    return ok("backup", f"the log is being kept; {held} to be sent")
+
+
 async def look_at_work(conn: Any, settings: Settings) -> list[Found]:
     """What is left to do, and what was given up."""
-    open_now = await LOOK.row(conn, at_most=100_000)
+    open_now = await LOOK.row(conn, at_most=100_000, slot=SLOT)
+    slot = await KEPT.row(conn, slot=SLOT)
     undone = await UNDONE.row(conn)
     keys = count_keys(settings.keyring)
     assert open_now is not None
     assert undone is not None, "each is one row of subqueries"
-    return [*judge_work(dict(open_now)), _dead(undone["dead"], undone["dead_topics"]), judge_keys(keys, undone["templates"])]
+    return [
+        *judge_work(dict(open_now)),
+        _dead(undone["dead"], undone["dead_topics"]),
+        judge_keys(keys, undone["templates"]),
+        judge_log(None if slot is None else dict(slot)),
+    ]
 
 
 def judge_work(now: dict[str, Any]) -> Iterator[Found]:
