@@ -43,7 +43,8 @@ The tables are made by the code that decides, `kinpay/biometrics/matcher.py`; th
 5. **The face alone pays** from the lowest threshold *t* on, not below the shipped one, at which bound(t, N) ≤ permitted(a).
 6. **With a PIN** of {digits} digits, one go each time that somebody looks into the camera ({guess:g}), from the lowest *t*,
    not more than {band:g} below the shipped one, at which bound(t, N) × {guess:g} ≤ permitted(a), and bound(t, N) ≤ {says:g}
-   whatever the PIN: people choose theirs, so none stands in for a face that says nothing. The simplest are refused when they are chosen.
+   whatever the PIN: people choose theirs, so none stands in for a face that says nothing. The simplest are refused when
+   they are chosen.
 7. **A code or a card** says alone who pays, and needs no face.
 8. **Two accounts within {margin:g} of each other** (twins, siblings): the face counts for nothing, and a PIN has to be sure
    enough alone, times the other accounts: whoever stands there is one of them and knows their own. A third of their kin,
