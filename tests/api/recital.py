@@ -219,6 +219,8 @@ async def in_the_books(town: Town, family: Family) -> None:
     await reconcile_day(town.db, town.house.providers, provider_account_id=family["provider_account"], day=now.date())
     async with town.db.connection() as conn:
         await set_clock(conn, now)
+        # The clock goes back, so what is done from here on was not looked at.
+        await conn.execute("UPDATE recon_progress SET looked_until = $1 WHERE looked_until > $1", now)
     await _ask(owner, "GET", "/v1/reconciliation/days")
 
 
