@@ -87,8 +87,12 @@ def test_whoever_resembles_two_accounts_steps_up_however_near_they_are() -> None
     verdict = judge(ranking(("ann", 0.93), ("amy", 0.86)), SMALL, USUAL)
     assert isinstance(verdict, StepUp)
     assert verdict.near.open() == ("ann", "amy")
-    assert verdict.asks == ALONE, "four digits are guessed too often where the face counts for nothing"
-    six = judge(ranking(("ann", 0.93), ("amy", 0.86)), SMALL, Tolerance(pin=Factor(6, 5)))
+    assert verdict.asks == (Way.PIN, *ALONE), "who stands there is one of the two, and a guess opens the other's at most"
+    assert verdict.evidence.bound == pytest.approx(1e-4)
+    three = judge(ranking(("ann", 0.93), ("amy", 0.86), ("eve", 0.87)), SMALL, USUAL)
+    assert isinstance(three, StepUp)
+    assert three.asks == ALONE, "four digits are guessed too often where the face counts for nothing"
+    six = judge(ranking(("ann", 0.93), ("amy", 0.86), ("eve", 0.87)), SMALL, Tolerance(pin=Factor(6, 5)))
     assert isinstance(six, StepUp)
     assert six.asks == (Way.PIN, *ALONE)
     assert six.evidence.bound == pytest.approx(2 * 5e-6)

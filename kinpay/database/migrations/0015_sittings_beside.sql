@@ -88,5 +88,3 @@ CREATE UNIQUE INDEX face_finding_open ON face_finding (registration_id) WHERE st
 
 -- How sure it was who stood there: bound, threshold, gallery, model, second factor.
 ALTER TABLE charge ADD COLUMN face jsonb;
-
-CREATE INDEX IF NOT EXISTS person_contact_digits ON person_contact (right(address, 4)) WHERE channel = 'phone';
