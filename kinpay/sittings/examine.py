@@ -64,7 +64,8 @@ def examine(engine: Engine, frames: Sequence[Taken], acts: tuple[Act, Act], *, e
     if sum(not said for said in advice) < TEMPLATE_PICTURES:
         return _badly_taken(advice)
     verdict = judge(watched, acts)
-    if verdict.outcome is Outcome.REFUSED:
+    if verdict.outcome is Outcome.REFUSED or (enrolling and verdict.outcome is Outcome.STEP_UP):
+        # Where somebody is enrolled there is nothing to step up to: what is doubtful is done again.
         reasons = tuple(str(reason) for reason in verdict.reasons)
         return Examined(sample=None, reasons=reasons, badly_taken=_HONEST.issuperset(verdict.reasons))
     sample = read_sample(_best(seen, advice), model_id=engine.embedder.model_id, modality=Modality.FACE)
