@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from kinpay.charges.daily import debit_the_last
+from kinpay.cli.demo.camera import acting, filmed, text
 from kinpay.cli.demo.cast import Player
 from kinpay.database.pool import database_now
 from kinpay.ledger.entry import Account, AccountKind
@@ -29,7 +30,6 @@ from tests.api.town import MORE, ZONE, Family, Town
 from tests.conftest import set_clock
 from tests.faces.people import brighter, person
 from tests.flow.recorder import Recorder
-from tests.sittings.camera import acting, filmed, text
 
 T = TypeVar("T")
 

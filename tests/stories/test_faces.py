@@ -16,11 +16,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from kinpay.cli.demo.camera import acting, filmed, text
 from kinpay.cli.demo.cast import Device, Player
 from kinpay_client import Problem
 from kinpay_client.signing import OwnKeySigner, TerminalKey, sign_request
 from tests.faces.people import brighter, jpeg, person, tilted
-from tests.sittings.camera import acting, filmed, text
 from tests.stories.asking import limit, terms
 from tests.stories.conftest import ZONE, House, Mall
 
