@@ -102,6 +102,7 @@ _READ: Final[dict[str, Sql]] = {
         SELECT circle_id AS circle, id AS key, seq, merchant_id, terminal_id, spender_id, mandate_id,
                mandate_version, agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, captured_minor,
                refunded_minor, state, capture_at_once, delivered, void_requested, late, refusal, items, decided_at, fare_minor,
+               face,
                due_on, hold_expires_at, owed_since, finished_at
         FROM charge WHERE circle_id = ANY(:circles)
     """),

@@ -30,7 +30,7 @@ Body = dict[str, Any]
 _KEPT_OF_CHARGE: Final = (
     "amount_minor", "currency", "spender_id", "payer_id", "mandate_id", "mandate_version", "agreement_id", "credential_id",
     "merchant_id", "terminal_id", "method", "mcc", "state", "refusal", "items",
-    "fare_minor",
+    "fare_minor", "face",
 )  # fmt: skip
 _MOVING: Final = (
     "captured_minor", "refunded_minor", "mandate_id", "mandate_version", "agreement_id", "payer_id", "delivered",

@@ -49,7 +49,11 @@ class Factor:
             raise ValueError("at least one digit and one try")
 
 
-PIN: Final = Factor(digits=4, tries=5)
+PIN: Final = Factor(digits=4, tries=1)
+"""A bound is per attempt, and each time that somebody looks into the camera a PIN may be tried once."""
+FACE_SAYS: Final = 0.2
+"""The most that a search may err for a PIN to be asked for: people choose their PINs, so none stands in for a face that says
+nothing."""
 
 REFERENCE: Final[Mapping[str, int]] = MappingProxyType(
     {"CNY": 5_000, "USD": 1_000, "EUR": 1_000, "GBP": 1_000, "HKD": 5_000, "JPY": 1_000, "KWD": 3_000}
@@ -198,7 +202,9 @@ def demanded(how: Shipped, *, size: int, amount: Money, tolerance: Tolerance) ->
     return Demand(
         permitted=permitted,
         threshold=how.curve.threshold_for(permitted, size=size, at_least=how.threshold),
-        pin_from=how.curve.threshold_for(permitted / tolerance.pin.guess, size=size, at_least=how.threshold - how.band),
+        pin_from=how.curve.threshold_for(
+            min(permitted / tolerance.pin.guess, FACE_SAYS), size=size, at_least=how.threshold - how.band
+        ),
     )
 
 
@@ -223,8 +229,10 @@ def judge(ranking: Ranking, amount: Money, tolerance: Tolerance, *, shipped: Shi
 
 
 def _alike(near: tuple[str, ...], evidence: Evidence, *, demand: Demand, pin: Factor) -> StepUp:
-    """Whoever resembles two accounts may be a third of their kin: the face says nothing here that could be counted on."""
-    bound = min(1.0, len(near) * pin.guess)
+    """Whoever resembles two accounts is one of them, or of their kin: the face says nothing that could be counted on, and a
+    PIN may be that of another. They know their own, so what a guess can open are the others.
+    """
+    bound = min(1.0, (len(near) - 1) * pin.guess)
     asks = (Way.PIN, *ALONE) if bound <= demand.permitted else ALONE
     return StepUp(asks, Sealed(near), replace(evidence, face_bound=1.0, bound=bound))
 

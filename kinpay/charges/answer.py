@@ -41,6 +41,19 @@ class ItemAnswer(msgspec.Struct, frozen=True):
     quantity: int
 
 
+class FaceAnswer(msgspec.Struct, frozen=True):
+    """How sure it was who stood there: the chance of charging a wrong circle is at most `bound` (95 %), and at most `permitted`
+    for this amount; found among `gallery_size` by `model_id` from the cosine `threshold` on, with `factor` beside the face.
+    """
+
+    bound: float
+    permitted: float
+    threshold: float
+    gallery_size: int
+    model_id: str
+    factor: str
+
+
 class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A charge. Amounts in minor units of `currency`."""
 
@@ -67,6 +80,7 @@ class ChargeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     payer_id: str | None = None
     mandate_id: str | None = None
     mcc: str | None = None
+    face: FaceAnswer | None = None
 
 
 def told(charge: Charge, *, to_circle: bool) -> ChargeAnswer:
@@ -79,6 +93,7 @@ def told(charge: Charge, *, to_circle: bool) -> ChargeAnswer:
             "payer_id": charge.payer_id,
             "mandate_id": charge.mandate_id,
             "mcc": charge.mcc,
+            "face": None if charge.face is None else msgspec.convert(charge.face, FaceAnswer),
         }
     return ChargeAnswer(
         id=charge.id,

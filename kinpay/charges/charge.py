@@ -99,4 +99,4 @@ class Method(StrEnum):
     PAYMENT_CODE = "payment_code"
     """The terminal's code for this sale, read by the spender's phone."""
     FACE = "face"
-    """A biometric match (a later issue; refused as not offered until then)."""
+    """A face, recognised before the terminal's camera; the charge keeps how sure that was."""

@@ -175,6 +175,7 @@ def _charge(request: AuthorizeRequest, order: Order, approval: Approve | None, e
         reference=request.reference,
         refusal=None,
         items=order.items,
+        face=request.face,
         decided_at=ends.now,
         hold_expires_at=ends.now + timedelta(seconds=request.hold_s) if approval else None,
         finished_at=None,

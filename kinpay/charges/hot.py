@@ -33,7 +33,6 @@ from kinpay.primitives.errors import (
     CheckCodeExpired,
     CheckCodeUsed,
     Invalid,
-    MethodNotOffered,
     NotFound,
     Unauthenticated,
     WrongState,
@@ -43,6 +42,8 @@ from kinpay.primitives.ids import ID_PATTERN, marked_id
 from kinpay.primitives.money import EXPONENTS, MAX_MINOR
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.providers.contract import Adapters
+from kinpay.sittings.token import PATTERN as FACE_PATTERN
+from kinpay.sittings.token import FaceToken, read_token
 from kinpay.terminals.authenticate import SignedRequest
 from kinpay.terminals.codes import CardCode, Codes, PayCode, moment_of
 from kinpay.terminals.emv_codes import bare_pay_code, read_payment_code_text
@@ -53,14 +54,17 @@ PATH: Final = "/v1/charges"
 OPERATION: Final = "charge"
 
 _Code = Annotated[str, msgspec.Meta(min_length=8, max_length=512, pattern=r"^[A-Za-z0-9._~+/=-]+$")]
+_Face = Annotated[str, msgspec.Meta(min_length=8, max_length=2048, pattern=FACE_PATTERN)]
 _Scan = Annotated[str, msgspec.Meta(min_length=8, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the spender showed: a pay code (also as an EMVCo code) or a card (`code`), or a face (`face`, not offered yet)."""
+    """What the spender showed: a pay code (also as an EMVCo code) or a card (`code`), or their face (`face`, what the frames
+    of a sitting came to). One of them.
+    """
 
     code: _Code | None = None
-    face: str | None = None
+    face: _Face | None = None
 
 
 class ItemLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,6 +124,7 @@ class ChargeEndpoint:
         self._db = db
         self._batcher = batcher
         self._codes = codes
+        self._keys = keys
         self._adapters = adapters
         self._doors = doors
         self._fingerprint_key = keys.key("fingerprint")
@@ -184,10 +189,8 @@ class ChargeEndpoint:
         asked = _decoded(_terminal_body, parts.body)
         if asked.currency not in EXPONENTS:
             raise Invalid("currency_unknown", field="currency")
-        if asked.presented.code is None:
-            raise MethodNotOffered(method="face") if asked.presented.face else Invalid("nothing_presented", field="presented")
         facts = signed.facts
-        shown = self._read_shown(asked.presented.code)
+        shown = self._read_shown(asked, terminal_id=facts.terminal_id)
         if shown.operator_id != facts.operator_id:
             raise CheckCodeAltered()
         if isinstance(shown, CardCode):
@@ -215,14 +218,25 @@ class ChargeEndpoint:
             method=_method(shown),
             capture=asked.capture,
             reference=_line(asked.reference),
-            burn=Burn(code_id=shown.code_id, kind="pay", expires_at=moment_of(shown.expires_s))
-            if isinstance(shown, PayCode)
-            else None,
+            burn=None
+            if isinstance(shown, CardCode)
+            else Burn(code_id=shown.code_id, kind="pay", expires_at=moment_of(shown.expires_s)),
             signed=Signed(signer_id=signed.signer_id, nonce=signed.nonce),
             at_gate=facts.kind == "gate",
+            face=shown.evidence if isinstance(shown, FaceToken) else None,
         )
 
-    def _read_shown(self, text: str) -> PayCode | CardCode:
+    def _read_shown(self, asked: TerminalCharge, *, terminal_id: str) -> PayCode | CardCode | FaceToken:
+        """Raises: Invalid for nothing, for both, or for an amount that the face was not recognised for; CheckCodeAltered."""
+        text, face = asked.presented.code, asked.presented.face
+        if (text is None) == (face is None):
+            raise Invalid("nothing_presented" if text is None else "both_presented", field="presented")
+        if face is not None:
+            token = read_token(self._keys, face, terminal_id=terminal_id)
+            if (token.amount_minor, token.currency) != (asked.amount_minor, asked.currency):
+                raise Invalid("not_what_was_recognised_for", field="amount_minor")
+            return token
+        assert text is not None, "one of the two"
         if text.startswith("K1C."):
             return self._codes.read(text, CardCode)
         return self._codes.read(bare_pay_code(text), PayCode)
@@ -314,7 +328,9 @@ def _items(asked: TerminalCharge) -> tuple[Item, ...]:
     return tuple(Item(line.code, line.amount_minor, line.quantity) for line in asked.items)
 
 
-def _method(shown: PayCode | CardCode) -> Method:
+def _method(shown: PayCode | CardCode | FaceToken) -> Method:
+    if isinstance(shown, FaceToken):
+        return Method.FACE
     return Method.CARD if isinstance(shown, CardCode) else Method.PAY_CODE
 
 

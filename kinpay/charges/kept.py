@@ -33,6 +33,7 @@ class KeptCharge(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     refusal: dict[str, Any] | None = None
     items: tuple[Item, ...] | None = None
     fare_minor: int | None = None
+    face: dict[str, Any] | None = None
 
 
 def audited(charge: Charge) -> KeptCharge:
@@ -56,6 +57,7 @@ def audited(charge: Charge) -> KeptCharge:
         refusal=charge.refusal,
         items=charge.items or None,
         fare_minor=charge.fare_minor,
+        face=charge.face,
     )
 
 

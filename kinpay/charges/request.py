@@ -51,6 +51,8 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     signed: Signed | None = None
     at_gate: bool = False
     """Whether the merchant's fare rule, if there is one, says what it costs."""
+    face: dict[str, Any] | None = None
+    """How sure it was who stood there, if a face pays: bound, threshold, gallery, model, second factor."""
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +96,7 @@ class Charge(msgspec.Struct, kw_only=True, gc=False):
     items: tuple[Item, ...] = ()
     due_on: date | None = None
     fare_minor: int | None = None
+    face: dict[str, Any] | None = None
 
     @property
     def taken(self) -> Taken:

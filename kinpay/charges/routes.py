@@ -69,6 +69,17 @@ class ItemTold(Closed):
     quantity: int
 
 
+class FaceTold(Closed):
+    """See `answer.FaceAnswer`."""
+
+    bound: float
+    permitted: float
+    threshold: float
+    gallery_size: int
+    model_id: str
+    factor: str
+
+
 class ChargeTold(Closed):
     """See `answer.ChargeAnswer`; a test holds the two against each other."""
 
@@ -95,6 +106,7 @@ class ChargeTold(Closed):
     payer_id: Id | None = None
     mandate_id: Id | None = None
     mcc: str | None = None
+    face: FaceTold | None = None
 
 
 class ChargesTold(Closed):

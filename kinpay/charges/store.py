@@ -195,7 +195,7 @@ CHARGE_COLUMNS = """
     id, circle_id, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id, payer_id,
     credential_id, method, mcc, currency, amount_minor, captured_minor, refunded_minor, state, capture_at_once, delivered,
     void_requested, late, reference, refusal, items, decided_at, hold_expires_at, finished_at, owed_since, due_on,
-    fare_minor
+    fare_minor, face
 """
 READ_CHARGES = Sql(f"SELECT {CHARGE_COLUMNS} FROM charge WHERE id = ANY(:ids)")
 READ_DEBIT_WAITS = Sql("""

@@ -28,22 +28,23 @@ CHARGE_ARRAYS: Final = """
     :currencies::text::text[], :amounts::text::bigint[], :states::text::text[], :captures::text::boolean[],
     string_to_array(:references, chr(30), ''), string_to_array(:refusals, chr(30), '')::jsonb[], :holds::text::timestamptz[],
     :link_seqs::text::bigint[], :actors::text::uuid[], string_to_array(:bodies, chr(30)), :hashes::text::text[],
-    string_to_array(:items, chr(30), '')::jsonb[], :fares::text::bigint[]
+    string_to_array(:items, chr(30), '')::jsonb[], :fares::text::bigint[],
+    string_to_array(:faces, chr(30), '')::jsonb[]
 """
 CHARGE_NAMES: Final = """
     id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id, payer_id,
     credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, hold_expires_at, link_seq,
-    actor_id, body, hash, items, fare_minor
+    actor_id, body, hash, items, fare_minor, face
 """
 # Lanes are there already. An upsert goes by its index, whatever the planner thought of the table when it was young.
 WRITE_ROWS: Final = """
     charges AS (
         INSERT INTO charge (id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version,
                             agreement_id, payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once,
-                            reference, refusal, items, fare_minor, decided_at, hold_expires_at, finished_at)
+                            reference, refusal, items, fare_minor, face, decided_at, hold_expires_at, finished_at)
         SELECT id, circle_id, seq, operator_id, merchant_id, terminal_id, spender_id, mandate_id, mandate_version, agreement_id,
                payer_id, credential_id, method, mcc, currency, amount_minor, state, capture_at_once, reference, refusal, items,
-               fare_minor, :now, hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
+               fare_minor, face, :now, hold_expires_at, CASE WHEN state = 'refused' THEN :now::timestamptz END
         FROM decided
     ), told AS (
         INSERT INTO outbox (lane, topic, subject_id, created_at, available_at)
@@ -152,6 +153,7 @@ def rows_of(written: Written, known: Container[CounterKey] = ()) -> dict[str, An
         "references": texts([c.reference or "" for c in charges]),
         "refusals": texts([msgspec.json.encode(c.refusal).decode() if c.refusal else "" for c in charges]),
         "fares": numbers([c.fare_minor for c in charges]),
+        "faces": texts([msgspec.json.encode(c.face).decode() if c.face else "" for c in charges]),
         "items": texts([_items_json(c.items) if c.items else "" for c in charges]),
         "holds": moments([c.hold_expires_at for c in charges]),
         "link_seqs": numbers([link.seq for link in links]),

@@ -11,7 +11,7 @@ from typing import Final
 
 from kinpay.biometrics.curves import FACEPLUGIN, MEANS, SINGLES, Comparison, Shipped
 from kinpay.biometrics.false_match import Curve, largest_gallery
-from kinpay.biometrics.matcher import Tolerance, Way, demanded
+from kinpay.biometrics.matcher import FACE_SAYS, Tolerance, Way, demanded
 from kinpay.primitives.money import Money
 from kinpay.server.documents import MADE
 
@@ -41,12 +41,14 @@ The tables are made by the code that decides, `kinpay/biometrics/matcher.py`; th
    currency ({references}), in proportion less above it, so that what an attempt may cost a wrong circle on average does not
    grow. In a currency without one no face pays alone. `KINPAY_FACE_BOUND` and `KINPAY_FACE_REFERENCE` set both.
 5. **The face alone pays** from the lowest threshold *t* on, not below the shipped one, at which bound(t, N) ≤ permitted(a).
-6. **With a PIN** of {digits} drawn digits and {tries} tries ({guess:g}), from the lowest *t*, not more than {band:g} below
-   the shipped one, at which bound(t, N) × {guess:g} ≤ permitted(a). A PIN that people choose is guessed far more often;
-   then say so by a larger `Factor`, or draw them.
+6. **With a PIN** of {digits} digits, one go each time that somebody looks into the camera ({guess:g}), from the lowest *t*,
+   not more than {band:g} below the shipped one, at which bound(t, N) × {guess:g} ≤ permitted(a), and bound(t, N) ≤ {says:g}
+   whatever the PIN: people choose theirs, so none stands in for a face that says nothing. The simplest are refused when
+   they are chosen.
 7. **A code or a card** says alone who pays, and needs no face.
 8. **Two accounts within {margin:g} of each other** (twins, siblings): the face counts for nothing, and a PIN has to be sure
-   enough alone, times the accounts it is held against.
+   enough alone, times the other accounts: whoever stands there is one of them and knows their own. A third of their kin,
+   who is not enrolled, would have one chance more.
 9. **What a till hears** where the face alone does not pay depends on N and the amount only: the same words whether somebody
    was near or nobody. Only twins hear that a PIN is not enough.
 """
@@ -75,8 +77,8 @@ def arithmetic() -> str:
     pin = _USUAL.pin
     parts = [
         INTRODUCTION.format(
-            made=MADE, bound=_USUAL.bound, references=references, digits=pin.digits, tries=pin.tries, guess=pin.guess,
-            band=means.band, margin=means.margin,
+            made=MADE, bound=_USUAL.bound, references=references, digits=pin.digits, guess=pin.guess,
+            says=FACE_SAYS, band=means.band, margin=means.margin,
         ),
         "\n## What is asked for\n\nThree enrolled pictures, three frames; the model that is shipped; a face that is seen well. "
         "*.55*: the face alone from that cosine on. Else: what has to be added.\n",

@@ -114,6 +114,29 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "Payment card locked",
         "Too many wrong PINs: {spenders} payment card takes none before {until}. If it is lost, revoke it.",
     ),
+    Kind.FACE_CONSENT_WANTED: (
+        "May {spenders} face be enrolled?",
+        "{Spender} stands at the terminal{place} and would like to pay by face. Please read the text and say whether you "
+        "agree; without your word no picture is taken. Card and codes work without it.",
+    ),
+    Kind.FACE_ENROLLED: (
+        "A face was enrolled",
+        "{Spenders} face was enrolled at the terminal{place}, so that it can pay. No picture is kept. "
+        "It may be withdrawn at any time; card and codes go on working.",
+    ),
+    Kind.FACE_ERASED: (
+        "A face was erased",
+        "{Spenders} face was withdrawn: the template and its key are destroyed. Card and codes go on working.",
+    ),
+    Kind.FACE_LOCKED: (
+        "Paying by face is locked",
+        "Too many wrong faces or PINs: {spenders} face pays nothing before {until}. Card and codes go on working. "
+        "If it was not you, tell the shop.",
+    ),
+    Kind.FACE_ALIKE: (
+        "Two accounts, one face?",
+        "A face that was just captured looks like one that another account has. A registration waits until you have looked.",
+    ),
     Kind.PHONE_REVOKED: ("Phone does not pay any more", "{Spenders} phone no longer pays in {circle}."),
     Kind.CHARGE_HELD: ("{amount} reserved", "{amount} is reserved at {merchant}. Nobody is debited yet."),
     Kind.CHARGE_DUE: ("{captured} to be debited", "{captured} at {merchant} will be debited when the day is over."),

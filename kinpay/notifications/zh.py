@@ -83,6 +83,20 @@ _KINDS: Final[dict[Kind, tuple[str, str]]] = {
         "付款卡已锁定",
         "密码输错次数过多：{spenders}付款卡在 {until} 前不再接受密码。如卡片遗失，请立即作废。",
     ),
+    Kind.FACE_CONSENT_WANTED: (
+        "是否同意录入{spenders}人脸？",
+        "{spender}正在终端{place}前，希望以后刷脸付款。请阅读说明后决定；未经您同意不会拍摄。不录入也可以用卡片和付款码。",
+    ),
+    Kind.FACE_ENROLLED: (
+        "人脸已录入",
+        "{spenders}人脸已在终端{place}录入，可用于付款。不保存照片。可随时撤回，卡片和付款码照常使用。",
+    ),
+    Kind.FACE_ERASED: ("人脸已删除", "{spenders}人脸已撤回，特征模板及其密钥均已销毁。卡片和付款码照常使用。"),
+    Kind.FACE_LOCKED: (
+        "刷脸付款已锁定",
+        "人脸或密码错误次数过多：{spenders}刷脸付款在 {until} 前停用。卡片和付款码照常使用。如非本人操作，请告知商家。",
+    ),
+    Kind.FACE_ALIKE: ("两个账户疑似同一张人脸", "刚采集的人脸与另一账户已录入的人脸相似。请核对，核对前该登记暂停。"),
     Kind.PHONE_REVOKED: ("手机不能再付款", "{spenders}手机不能再在“{circle}”付款。"),
     Kind.CHARGE_HELD: ("已预留 {amount}", "已在{merchant}预留 {amount}，尚未扣款。"),
     Kind.CHARGE_DUE: ("待扣款 {captured}", "{merchant} {captured}，将在当日结束后统一扣款。"),

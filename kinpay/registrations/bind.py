@@ -22,6 +22,7 @@ from kinpay.people.store import add_member, person_row
 from kinpay.registrations import store, tell
 from kinpay.registrations.capture import ask_capture, latest_capture
 from kinpay.registrations.expire import close, forget_template, is_overdue
+from kinpay.registrations.finding import open_finding
 from kinpay.registrations.registration import (
     CaptureState,
     Registration,
@@ -46,7 +47,7 @@ async def advance(conn: Connection, registration: Registration, *, actor_id: str
     registration, erased = await _untick_what_is_gone(conn, registration, now=now)
     if not waiting_for(registration):
         return await _bind(conn, registration, erased=erased, actor_id=actor_id, now=now)
-    if capture_is_due(registration):
+    if capture_is_due(registration) and await open_finding(conn, registration.id) is None:
         latest = await latest_capture(conn, registration.id)
         if latest is None or latest.state is not CaptureState.ASKED:
             await ask_capture(conn, registration, actor_id=actor_id, now=now)

@@ -15,6 +15,7 @@ from kinpay.primitives.actor import Actor
 from kinpay.primitives.errors import Conflict, NotFound, WrongState
 from kinpay.primitives.ids import new_id
 from kinpay.registrations import store, tell
+from kinpay.registrations.finding import open_finding
 from kinpay.registrations.registration import (
     CAPTURE_LIFE,
     Capture,
@@ -179,6 +180,8 @@ async def resume_capture(conn: Connection, actor: Actor, *, capture_id: str, now
         raise NotFound()
     if not capture_is_due(registration) or registration.expires_at <= now:
         raise WrongState("capture", state=str(seen.state), event="resume")
+    if await open_finding(conn, registration.id) is not None:
+        raise WrongState("capture", state=str(CaptureState.CAPTURED), event="resume")
     latest = await latest_capture(conn, registration.id)
     if latest is not None and latest.state is CaptureState.ASKED and latest.terminal_id == actor.id:
         return latest

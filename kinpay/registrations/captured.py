@@ -6,6 +6,7 @@ Source: [0028]-[0029]; threats A11, A12.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from kinpay.biometrics import enrol
 from kinpay.biometrics.enrol import Erased
@@ -35,7 +36,7 @@ async def take_template(
 
     Raises: NotFound for another terminal's; WrongState when it was cancelled, or is over.
     """
-    registration, capture = await _lock(conn, actor.id, capture_id=capture_id)
+    registration, capture = await lock_capture(conn, actor.id, capture_id=capture_id)
     if not capture_is_due(registration) or registration.expires_at <= now or capture.state is not CaptureState.ASKED:
         raise WrongState("capture", state=str(capture.state), event="capture")
     until = min(now + rules.provisional_life, registration.expires_at)
@@ -59,14 +60,20 @@ async def note_failure(conn: Connection, actor_id: str, *, capture_id: str, reas
 
     Raises: NotFound; WrongState.
     """
-    registration, capture = await _lock(conn, actor_id, capture_id=capture_id)
+    registration, capture = await lock_capture(conn, actor_id, capture_id=capture_id)
     await move_capture(conn, capture, CaptureEvent.FAIL, lane=registration.lane, reason=reason, actor_id=actor_id, now=now)
     extra = {"capture_id": capture.id, "reason": reason}
     await tell.spender_of(conn, "capture_failed", registration, now=now, extra=extra)
     return registration
 
 
-async def _lock(conn: Connection, terminal_id: str, *, capture_id: str) -> tuple[Registration, Capture]:
+async def tell_failure(conn: Connection, registration: Registration, *, extra: dict[str, Any], now: datetime) -> None:
+    """Tells the spender that nothing is kept of what was captured."""
+    await tell.spender_of(conn, "capture_failed", registration, now=now, extra=extra)
+
+
+async def lock_capture(conn: Connection, terminal_id: str, *, capture_id: str) -> tuple[Registration, Capture]:
+    """A capture at that terminal, with its registration's lock. Raises: NotFound for another terminal's."""
     seen = await find_capture(conn, capture_id)
     if seen is None or seen.terminal_id != terminal_id:
         raise NotFound()

@@ -22,6 +22,7 @@ from kinpay.primitives.errors import NotFound, WrongState
 from kinpay.registrations import store, tell
 from kinpay.registrations.capture import cancel_open_capture
 from kinpay.registrations.card import revoke_provisional_cards
+from kinpay.registrations.finding import lapse_finding, open_finding
 from kinpay.registrations.registration import Registration, RegistrationEvent, RegistrationState
 
 SWEEP: Final = 100
@@ -51,10 +52,10 @@ async def close(
     await store.move(conn, registration, event, now=now)
     await audit.record(conn, registration.lane, Event(f"registration.{_WHY[event]}", registration.id, {}, actor_id), now=now)
     await cancel_open_capture(conn, registration, reason=_WHY[event], actor_id=actor_id, now=now)
-    erased: list[Erased] = []
+    erased = await lapse_finding(conn, registration, reason=_WHY[event], now=now)
     if registration.template_id is not None:
         gone = await enrol.destroy(conn, registration.template_id, reason=_WHY[event], lane=registration.lane, now=now)
-        erased = [] if gone is None else [gone]
+        erased += [] if gone is None else [gone]
     if registration.mandate_id is not None:
         await withdraw_mandate(conn, registration.mandate_id, now=now)
     await revoke_provisional_cards(conn, registration)
@@ -147,6 +148,11 @@ async def _drop_overdue(conn: Connection, registration_id: str | None, template_
         return []
     if registration is not None and registration.is_open and registration.template_id == template_id:
         _, erased = await forget_template(conn, registration, now=now)
+        return erased
+    finding = None if registration is None else await open_finding(conn, registration.id)
+    if registration is not None and finding is not None and finding.template_id == template_id:
+        erased = await lapse_finding(conn, registration, reason="provisional_life_over", now=now)
+        await tell.spender_of(conn, "capture_lapsed", registration, now=now, extra={"reason": "provisional_life_over"})
         return erased
     lane = operator_id if registration is None else registration.lane
     gone = await enrol.destroy(conn, template_id, reason="provisional_life_over", lane=lane, now=now)

@@ -100,6 +100,8 @@ class Rules:
     """Open requests that one terminal may have for people without a phone."""
     card_currency: str = "CNY"
     """Of the cap on a card that a terminal prints; ISO 4217."""
+    terminal_templates: bool = True
+    """Whether terminals may hand over templates of their own making, which are kept and compared with nothing."""
     cool_down: timedelta = timedelta(hours=24)
     """How long a spender whom a payer refused does not reach that payer again."""
 

@@ -18,7 +18,7 @@ from kinpay.mandates.provider_account import Providers
 from kinpay.people.asked import After, Most, answer, request_key, said
 from kinpay.people.proof import verify_proof
 from kinpay.primitives.actor import Actor, actor_of, person_of
-from kinpay.primitives.errors import NotFound
+from kinpay.primitives.errors import MethodNotOffered, NotFound
 from kinpay.primitives.fields import Id, read_key
 from kinpay.primitives.server_keys import ServerKeys
 from kinpay.registrations import bodies, captured, card, payer, store, view
@@ -259,6 +259,8 @@ def _capture_routes(api: APIRouter, rooms: _Rooms) -> None:
         """Takes what a terminal captured, or that it could not; signed with the terminal's own key."""
         actor = by_own_key(http.state)
         template = body.read() if body.failed is None else None
+        if template is not None and not rooms.rules.terminal_templates:
+            raise MethodNotOffered(method="terminal_template")
 
         async def effect(conn: Connection, erased: list[Erased]) -> Answer:
             now = await database_now(conn)

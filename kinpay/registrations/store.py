@@ -222,8 +222,9 @@ async def lapsed(conn: Connection, *, now: datetime, limit: int) -> list[str]:
 
 
 OVERDUE_TEMPLATES = Sql("""
-    SELECT t.id AS template_id, r.id AS registration_id, p.operator_id
+    SELECT t.id AS template_id, coalesce(r.id, f.registration_id) AS registration_id, p.operator_id
     FROM template t JOIN person p ON p.id = t.person_id LEFT JOIN registration r ON r.template_id = t.id
+    LEFT JOIN face_finding f ON f.template_id = t.id AND f.state = 'open'
     WHERE t.provisional_until IS NOT NULL AND t.destroyed_at IS NULL AND t.provisional_until <= :now
     ORDER BY t.provisional_until LIMIT :most
 """)

@@ -35,12 +35,14 @@ class HotRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an application is made of. `hot` is keyed by (method, path); `unparsed` are the callbacks' paths."""
+    """What an application is made of. `hot` is keyed by (method, path); `unparsed` are the callbacks' paths; `large` says how
+    many bytes more than usual a path's body may have."""
 
     routers: Sequence[APIRouter]
     checks: Checks
     hot: Mapping[tuple[str, str], HotRoute] = field(default_factory=dict)
     unparsed: Callable[[str], bool] = lambda _: False
+    large: Callable[[str], int | None] = lambda _: None
     https: bool = False
     tally: RequestTally | None = None
     limits: Limits | None = None
@@ -85,5 +87,5 @@ def build(parts: Parts) -> App:
 
     edge.add_route("/openapi.json", openapi, include_in_schema=False)
     known = Authentication(edge, parts.checks, skip=parts.unparsed)
-    guarded = Guard(Dispatch(parts.hot, known), unparsed=parts.unparsed, limits=parts.limits)
+    guarded = Guard(Dispatch(parts.hot, known), unparsed=parts.unparsed, large=parts.large, limits=parts.limits)
     return Front(guarded, https=parts.https, tally=parts.tally)

@@ -45,6 +45,7 @@ from kinpay.recovery.gap import ask_again
 from kinpay.registrations.authorize import carry_agreement
 from kinpay.registrations.captured import command_finished
 from kinpay.registrations.expire import expire_provisional, expire_registrations
+from kinpay.registrations.face_routes import router as face_enrolling_routes
 from kinpay.registrations.routes import router as registration_routes
 from kinpay.server import callbacks, health, live
 from kinpay.server.app import HotRoute, Parts, build
@@ -53,6 +54,9 @@ from kinpay.server.auth import Checks
 from kinpay.server.house import House
 from kinpay.settlements.close import close_settlements
 from kinpay.settlements.routes import router as settlement_routes
+from kinpay.sittings.expire import expire_sittings
+from kinpay.sittings.routes import large_bodies
+from kinpay.sittings.routes import router as sitting_routes
 from kinpay.statements.close import close_months
 from kinpay.statements.roll import roll_days
 from kinpay.statements.routes import router as statement_routes
@@ -93,6 +97,7 @@ def application(house: House) -> App:
             checks=Checks(person=person, terminal=terminal, api_key=api_key),
             hot={("POST", hot.PATH): HotRoute(_charge_endpoint(house), operation, schemas)},
             unparsed=callbacks.is_callback,
+            large=large_bodies,
             https=house.public_url.startswith("https:"),
             tally=house.requests,
         )
@@ -114,8 +119,16 @@ def routers(house: House) -> Sequence[APIRouter]:
         terminal_routes(db, keys=keys, codes=codes, public_url=house.public_url, finished=command_finished),
         mandate_routes(db, keys=keys, codes=codes, providers=house.providers, public_url=house.public_url),
         registration_routes(
-            db, keys=keys, codes=codes, keyring=house.keyring, providers=house.providers, public_url=house.public_url
+            db,
+            keys=keys,
+            codes=codes,
+            keyring=house.keyring,
+            providers=house.providers,
+            public_url=house.public_url,
+            rules=house.rules,
         ),
+        face_enrolling_routes(db, keyring=house.keyring, desk=house.desk, rules=house.rules),
+        sitting_routes(db, codes=codes, keyring=house.keyring, desk=house.desk),
         charge_routes(db, keys=keys, adapters=house.providers),
         day_routes(db),
         reconciliation_routes(db),
@@ -248,6 +261,7 @@ def errands(house: House) -> Sequence[Errand]:
         Errand(name="apply callbacks", every_s=5, run=house.callbacks.catch_up),
         Errand(name="ask about agreements", every_s=5, run=agreements),
         Errand(name="expire registrations", every_s=10, run=lambda: expire_registrations(db, keyring)),
+        Errand(name="end sittings", every_s=5, run=lambda: expire_sittings(db)),
         Errand(name="destroy provisional templates", every_s=10, run=lambda: expire_provisional(db, keyring)),
         Errand(name="retry what is owed", every_s=60, run=lambda: retry_arrears(db, providers)),
         Errand(name="debit days that are over", every_s=3, run=lambda: close_days(db, providers)),

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 from kinpay.primitives.errors import KinpayError
@@ -70,17 +70,29 @@ class ClientGone(Exception):
 class Guard:
     """Reads the whole body, checks it, and hands it on, also as `state["body"]`, exactly as it was sent."""
 
-    def __init__(self, app: App, *, unparsed: Callable[[str], bool], limits: Limits | None = None) -> None:
-        """`unparsed`: the paths whose body is not ours to read (a provider's callback is verified as it came)."""
+    def __init__(
+        self,
+        app: App,
+        *,
+        unparsed: Callable[[str], bool],
+        large: Callable[[str], int | None] = lambda _: None,
+        limits: Limits | None = None,
+    ) -> None:
+        """`unparsed`: the paths whose body is not ours to read (a provider's callback is verified as it came); `large`: how
+        many bytes the body of a path may have that may have more than others.
+        """
         self._app = app
         self._unparsed = unparsed
+        self._large = large
         self._limits = limits or Limits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises: the errors above; `server/front.py` answers them."""
         check_head(scope)
+        most = self._large(scope["path"])
+        limits = self._limits if most is None else replace(self._limits, body_bytes=most)
         try:
-            body = await read_body(scope, receive, self._limits)
+            body = await read_body(scope, receive, limits)
         except BodyTooLarge:
             if header(scope, b"expect") is None:
                 await drain(receive)

@@ -12,8 +12,11 @@ from kinpay.biometrics.matcher import Tolerance
 from kinpay.biometrics.rotation import Rotations
 from kinpay.charges.batch import CONNECTIONS, Batcher
 from kinpay.database.pool import Database
+from kinpay.faces.engine import open_engine
+from kinpay.faces.registry import FACE_MODELS
 from kinpay.people.channel import Channel
 from kinpay.primitives.server_keys import ServerKeys
+from kinpay.registrations.registration import Rules as RegistrationRules
 from kinpay.server.callbacks import Callbacks
 from kinpay.server.front import RequestTally
 from kinpay.server.learn import Learner
@@ -21,6 +24,8 @@ from kinpay.server.live import NoticeBoard
 from kinpay.server.provider_accounts import ProviderAccounts
 from kinpay.server.secret_file import read_keys
 from kinpay.server.settings import Settings, open_channel
+from kinpay.sittings.desk import Desk
+from kinpay.sittings.examiner import Examiner
 from kinpay.terminals.codes import Codes
 from kinpay.terminals.session import TerminalSessions
 from kinpay.webhooks.address import Rules
@@ -31,7 +36,7 @@ from kinpay.webhooks.outbound import Outbound
 class House:
     """Everything that routes, tasks and commands stand on. `channel` is None where none was configured.
 
-    `for_charges`: the connections that batches have to themselves.
+    `desk` is None where no face model is installed; `for_charges`: the connections that batches have to themselves.
     """
 
     settings: Settings
@@ -44,6 +49,8 @@ class House:
     rotations: Rotations
     galleries: Galleries
     tolerance: Tolerance
+    desk: Desk | None
+    rules: RegistrationRules
     providers: ProviderAccounts
     sessions: TerminalSessions
     batcher: Batcher
@@ -71,6 +78,19 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
         stack.push_async_callback(hot.close)
         galleries = Galleries(db, keyring, rotations, engine=settings.gallery, large=settings.gallery_large)
         stack.push_async_callback(galleries.close)
+        tolerance = Tolerance(bound=settings.face_bound, reference=dict(settings.face_reference))
+        examiner = _examiner(settings)
+        stack.callback(examiner.close)
+        desk = None
+        if not FACE_MODELS[settings.face_model].missing(settings.models):
+            desk = Desk(
+                keys=keys,
+                keyring=keyring,
+                rotations=rotations,
+                galleries=galleries,
+                examiner=examiner,
+                tolerance=tolerance,
+            )
         providers = ProviderAccounts(db, keys, timeout_s=settings.provider_timeout_s)
         stack.push_async_callback(providers.close)
         outbound = Outbound(Rules(http=settings.webhook_http, networks=settings.webhook_networks))
@@ -87,7 +107,9 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             keyring=keyring,
             rotations=rotations,
             galleries=galleries,
-            tolerance=Tolerance(bound=settings.face_bound, reference=dict(settings.face_reference)),
+            tolerance=tolerance,
+            desk=desk,
+            rules=RegistrationRules(terminal_templates=settings.terminal_templates),
             providers=providers,
             sessions=TerminalSessions(db, keys),
             batcher=batcher,
@@ -97,6 +119,11 @@ async def open_house(settings: Settings, database_url: str, *, public_url: str) 
             channel=_channel(settings),
             outbound=outbound,
         )
+
+
+def _examiner(settings: Settings) -> Examiner:
+    """Loads nothing yet."""
+    return Examiner(lambda: open_engine(settings.models, settings.face_model), threads=settings.face_threads)
 
 
 def _channel(settings: Settings) -> Channel | None:

@@ -83,6 +83,7 @@ _BY_TERMINALS: Final = frozenset(
 _BY_BOTH: Final = frozenset(
     {
         "GET /v1/charges/{charge_id}",
+        "GET /v1/face-consent-text",
         "POST /v1/charges/{charge_id}/refunds",
         "GET /v1/registrations/{registration_id}",
         "POST /v1/registrations/{registration_id}/withdraw",

@@ -64,6 +64,25 @@ ROOMS: Final[Mapping[str, Room]] = {
             "POST /v1/terminal/captures/{capture_id}/resume": "resumeCapture",
         },
     ),
+    "faces": Room(
+        "Enrolling a face at a terminal, paying with it, and withdrawing it; a person without one is served as well.",
+        {
+            "GET /v1/face-consent-text": "getFaceConsentText",
+            "POST /v1/registrations/{registration_id}/face-consent": "giveFaceConsent",
+            "POST /v1/terminal/captures/{capture_id}/sittings": "beginEnrolment",
+            "POST /v1/terminal/captures/{capture_id}/sittings/{sitting_id}/frames": "submitEnrolment",
+            "POST /v1/terminal/sittings": "beginSitting",
+            "POST /v1/terminal/sittings/{sitting_id}/look": "judgePicture",
+            "POST /v1/terminal/sittings/{sitting_id}/frames": "submitFrames",
+            "POST /v1/terminal/sittings/{sitting_id}/pin": "submitPin",
+            "GET /v1/people/{person_id}/face": "getFace",
+            "DELETE /v1/people/{person_id}/face": "eraseFace",
+            "GET /v1/face-findings": "listFaceFindings",
+            "POST /v1/face-findings/{finding_id}/decide": "decideFaceFinding",
+            "GET /v1/terminals/{terminal_id}/face-lock": "getFaceLock",
+            "DELETE /v1/terminals/{terminal_id}/face-lock": "resetFaceLock",
+        },
+    ),
     "mandates": Room(
         "What a payer allows a spender: limits, funding, validity.",
         {

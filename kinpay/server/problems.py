@@ -134,6 +134,18 @@ WORDS: Final[Mapping[str, Words]] = {
     "pin-locked": Words(429, "Too many wrong PINs; the card is locked for a while.", "密码错误次数过多，卡片暂时锁定。"),
     "consent-first": Words(409, "The payer must consent before a capture.", "须先由付款人同意，才能采集。"),
     "match-number-wrong": Words(403, "Not the number that the spender sees.", "与消费人看到的数字不符。"),
+    "sitting-used": Words(409, "This challenge was answered or is over; begin anew.", "此次拍摄已用过或已结束，请重新开始。"),
+    "sitting-late": Words(410, "The challenge's seconds are over; begin anew.", "拍摄已超时，请重新开始。"),
+    "nonce-wrong": Words(403, "These pictures answer another challenge.", "这些画面不属于本次拍摄。"),
+    "face-locked": Words(
+        429, "Too many faces were not recognised; codes and cards work.", "识别失败次数过多，暂停刷脸；付款码和卡片仍可使用。"
+    ),
+    "face-disabled": Words(
+        403,
+        "This terminal recognises no faces until the operator's staff has looked; codes and cards work.",
+        "本终端已停用刷脸，须由运营方人员检查后恢复；付款码和卡片仍可使用。",
+    ),
+    "pin-not-asked": Words(409, "No PIN is asked for here; pay by code or card.", "此处不需要密码，请使用付款码或卡片。"),
     "method-not-offered": Words(422, "This way of paying is not offered.", "暂不支持这种支付方式。"),
 }
 

@@ -59,6 +59,8 @@ class Settings:
     gallery_large: int
     face_bound: float
     face_reference: tuple[readers.Reference, ...]
+    face_threads: int
+    terminal_templates: bool
     log_level: str
 
     @property
@@ -238,6 +240,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "currency that is not named no face pays alone.",
         ",".join(f"{currency}:{minor}" for currency, minor in REFERENCE.items()),
         readers.references,
+    ),
+    Setting(
+        "face_threads",
+        "How many pictures of faces this process computes on at once, each with one core; eight requests more may wait.",
+        "1",
+        readers.whole(1, 32),
+    ),
+    Setting(
+        "terminal_templates",
+        "`1`: a terminal may hand over a template of its own making, which is kept and compared with nothing. `0`: a face is "
+        "enrolled only from frames that this server looked at.",
+        "1",
+        readers.switch,
     ),
     Setting(
         "log_level",

@@ -18,7 +18,9 @@ from kinpay.operators.act import ACT_LIFE
 from kinpay.people.circle import CIRCLE_LIFE
 from kinpay.people.person import PERSON_LIFE
 from kinpay.primitives.lifecycle import Lifecycle
+from kinpay.registrations.finding import FINDING_LIFE
 from kinpay.registrations.registration import CAPTURE_LIFE, REGISTRATION_LIFE
+from kinpay.sittings.sitting import SITTING_LIFE
 from kinpay.terminals.terminal import TERMINAL_LIFE
 from kinpay.webhooks.delivery import DELIVERY_LIFE
 
@@ -42,6 +44,8 @@ LIVES: Final[Sequence[Drawn]] = (
         note="While it is open, the items of its checklist come in any order; the last one binds (`waiting_for`).",
     ),
     Drawn(life=CAPTURE_LIFE, begins=("asked",)),
+    Drawn(life=SITTING_LIFE, begins=("asked",)),
+    Drawn(life=FINDING_LIFE, begins=("open",)),
     Drawn(life=AGREEMENT_LIFE, begins=("created",)),
     Drawn(life=MANDATE_LIFE, begins=("pending",)),
     Drawn(

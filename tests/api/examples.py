@@ -39,6 +39,7 @@ QUERY: Final[Mapping[str, Any]] = {
     "limit": 20,
     "before": TODAY.isoformat(),
     "unread": True,
+    "open_only": True,
     "wait_s": 20,
     "again": False,
     "role": "payer",

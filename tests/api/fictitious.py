@@ -58,6 +58,10 @@ FIELDS: Final[Mapping[str, tuple[str, Any]]] = {
     "payer_account_id": (r"pa[0-9a-f]{24}", "pa0123456789abcdef01234567"),
     "prefix": (r"kp_live_.{8}", "kp_live_ExampleE"),
     "duration_ms": (r"\d+", 12),
+    "picture": (r"[A-Za-z0-9+/=]+", "/9j/4AAQSkZJRgABAQAAAQABAAD"),
+    "nonce": (r"[A-Za-z0-9_-]{24}", "ExampleExampleExampleExa"),
+    "bound": (r"[0-9.e-]+", 0.00001),
+    "face_bound": (r"[0-9.e-]+", 0.00001),
     "retry_after_s": (r"\d+", 60),
 }
 """Field → the form that is replaced there, and by what."""

@@ -410,6 +410,52 @@ TERMINAL_SIDE = [
     # Any terminal of the operator may take an unfinished capture over: the spender walked to another one.
     _row("POST /v1/terminal/captures/{capture_id}/resume", {"till", "other_till"}, own_key=True, last=2),
 ]
+PICTURE: Final = base64.b64encode(b"no picture at all" * 20).decode()
+FRAMES: Final = [{"at_ms": 200 * number, "picture": PICTURE} for number in range(8)]
+NONCE: Final = "N" * 24
+READ: Final = {"version": "1", "language": "en"}
+FACES = [
+    _row("GET /v1/face-consent-text", PERSONS | TERMINALS, query="?language=zh"),
+    _row("POST /v1/registrations/{registration_id}/face-consent", {"payer"}, _same(READ)),
+    _row("POST /v1/terminal/captures/{capture_id}/sittings", {"till"}, _same(READ), own_key=True, unkeyed=True),
+    # What is sent is no picture, and late: who may is let in, and told so.
+    _row(
+        "POST /v1/terminal/captures/{capture_id}/sittings/{sitting_id}/frames",
+        {"till"},
+        _same({"nonce": NONCE, "frames": FRAMES, "pin": "2468"}),
+        things={"sitting_id": "enrol_sitting"},
+        own_key=True,
+        unkeyed=True,
+        works=False,
+    ),
+    _row("POST /v1/terminal/sittings", TERMINALS, _same({"amount_minor": 300, "currency": "CNY"}), unkeyed=True),
+    _row("POST /v1/terminal/sittings/{sitting_id}/look", {"till"}, _same({"picture": PICTURE}), works=False),
+    _row(
+        "POST /v1/terminal/sittings/{sitting_id}/frames",
+        {"till"},
+        _same({"nonce": NONCE, "frames": FRAMES}),
+        own_key=True,
+        unkeyed=True,
+        works=False,
+    ),
+    _row("POST /v1/terminal/sittings/{sitting_id}/pin", {"till"}, _same({"pin": "2468"}), unkeyed=True, works=False),
+    _row("GET /v1/people/{person_id}/face", {"spender"}, things={"person_id": "spender"}),
+    _row("DELETE /v1/people/{person_id}/face", {"spender"}, things={"person_id": "spender"}, last=60),
+    _row("GET /v1/face-findings", {"owner", "support", "alien_owner"}, query="?open_only=false"),
+    _row(
+        "POST /v1/face-findings/{finding_id}/decide",
+        {"owner", "support"},
+        _same({"decision": "same_person"}),
+        last=5,
+        ends=True,
+    ),
+    _row(
+        "GET /v1/terminals/{terminal_id}/face-lock",
+        {"owner", "installer", "support"},
+        things={"terminal_id": "till"},
+    ),
+    _row("DELETE /v1/terminals/{terminal_id}/face-lock", {"owner", "support"}, things={"terminal_id": "till"}, last=1),
+]
 CHARGES = [
     # A card is shown at any till of the operator.
     _row(
@@ -495,4 +541,4 @@ BACK_OFFICE = [
     _row("POST /v1/webhook-deliveries/{delivery_id}/redeliver", OFFICE),
 ]
 
-ROWS: Final = [*OPEN_TO_ALL, *ONESELF, *CIRCLES, *MANDATES, *REGISTRATIONS, *TERMINAL_SIDE, *CHARGES, *BACK_OFFICE]
+ROWS: Final = [*OPEN_TO_ALL, *ONESELF, *CIRCLES, *MANDATES, *REGISTRATIONS, *TERMINAL_SIDE, *FACES, *CHARGES, *BACK_OFFICE]

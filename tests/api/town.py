@@ -16,7 +16,10 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
+import numpy as np
 
+from kinpay.biometrics import enrol
+from kinpay.biometrics.template import Modality, read_sample
 from kinpay.cli.demo.cast import Device, Player, merchant
 from kinpay.cli.demo.world import World
 from kinpay.database import audit
@@ -26,6 +29,10 @@ from kinpay.operators.staff import StaffRole, add_staff
 from kinpay.primitives.actor import Scope
 from kinpay.primitives.clock import local_date
 from kinpay.primitives.ids import is_id, new_id
+from kinpay.registrations.capture import move_capture
+from kinpay.registrations.captured import lock_capture
+from kinpay.registrations.finding import note_finding
+from kinpay.registrations.registration import CaptureEvent
 from kinpay.server.house import House
 from tests.api.asking import URL, Anonymous, AsPerson, AsTerminal, Principal
 from tests.stories.asking import limit, terms
@@ -46,6 +53,7 @@ class Family:
     at: dict[str, str] = field(default_factory=dict)
     people: dict[str, Player] = field(default_factory=dict)
     secrets: set[str] = field(default_factory=set)
+    device: Device | None = None
 
     def __getitem__(self, thing: str) -> str:
         return self.at[thing]
@@ -191,6 +199,30 @@ async def _wait_for_things(world: World, made: Family, till: Device) -> None:
     made.secrets |= {made[thing] for thing in ("registration", "second", "notice", "scan")}
 
 
+async def _sit(db: Database, house: House, made: Family, till: Device) -> None:
+    """Two sittings, and a face that another account has, as far as a machine can tell: nobody has looked yet."""
+    consent = {"version": "1", "language": "en"}
+    path = f"/v1/terminal/captures/{made['capture']}/sittings"
+    made.at["enrol_sitting"] = (await till.terminal.request("POST", path, consent, own_key=True))["sitting_id"]
+    asked = {"amount_minor": 300, "currency": "CNY"}
+    made.at["sitting"] = (await till.terminal.request("POST", "/v1/terminal/sittings", asked))["sitting_id"]
+    await till.register("B", name="Twin", born="1950-02-01", payer=made["payer_account"])
+    capture_id = (await till.told_to_capture()).content["capture_id"]
+    somebody = read_sample([np.ones(64, np.float32)] * 3, model_id="town", modality=Modality.FACE)
+    async with db.transaction() as conn:
+        registration, capture = await lock_capture(conn, till.id, capture_id=capture_id)
+        now = await database_now(conn)
+        template_id = await enrol.enrol_sample(
+            conn, house.keyring, house.rotations, person_id=registration.spender_id, sample=somebody, captured_by=till.id,
+            provisional_until=registration.expires_at, lane=registration.lane, now=now,
+        )  # fmt: skip
+        lane = registration.lane
+        await move_capture(conn, capture, CaptureEvent.CAPTURE, lane=lane, reason=None, actor_id=till.id, now=now)
+        finding = await note_finding(conn, registration, capture, template_id=template_id, alike=(made["spender"],), now=now)
+    made.at["finding"] = finding
+    made.secrets |= {finding, made["sitting"], made["enrol_sitting"]}
+
+
 async def build(house: House, worlds: list[World]) -> Town:
     """The whole town; `worlds`: the two operators."""
     first, second = worlds
@@ -204,6 +236,9 @@ async def build(house: House, worlds: list[World]) -> Town:
         "B": await family(first, "B", owners[0], tills["B"], site=sites[0]),
         "C": await family(second, "C", owners[1], tills["C"], site=sites[1]),
     }
+    for name, made in families.items():
+        made.device = tills[name]
+        await _sit(house.db, house, made, tills[name])
     town = Town(house, first.http, families, {}, {}, owners)
     await _gather(town, first, tills)
     town.relations = _relations(list(town.principals))

@@ -226,7 +226,9 @@ def _wrongs(at: Where, value: object, kinds: list[Mapping[str, Any]]) -> Mapping
     if isinstance(value, str):
         known = {"an unknown word": f"{MARK}-word"} if any("enum" in one or "const" in one for one in kinds) else {}
         money = {f"the currency {one}": one for one in CURRENCIES} if at and at[-1] == "currency" else {}
-        return {**TEXTS, **known, **money}
+        longest = max((one.get("maxLength", 0) for one in kinds), default=0)
+        pictures = {"over-long": MARK * (longest // len(MARK) + 1)} if longest >= len(str(TEXTS["over-long"])) else {}
+        return {**TEXTS, **pictures, **known, **money}
     if isinstance(value, list):
         return LISTS
     return OBJECTS if isinstance(value, dict) else {}

@@ -87,8 +87,12 @@ def test_whoever_resembles_two_accounts_steps_up_however_near_they_are() -> None
     verdict = judge(ranking(("ann", 0.93), ("amy", 0.86)), SMALL, USUAL)
     assert isinstance(verdict, StepUp)
     assert verdict.near.open() == ("ann", "amy")
-    assert verdict.asks == ALONE, "four digits are guessed too often where the face counts for nothing"
-    six = judge(ranking(("ann", 0.93), ("amy", 0.86)), SMALL, Tolerance(pin=Factor(6, 5)))
+    assert verdict.asks == (Way.PIN, *ALONE), "who stands there is one of the two, and a guess opens the other's at most"
+    assert verdict.evidence.bound == pytest.approx(1e-4)
+    three = judge(ranking(("ann", 0.93), ("amy", 0.86), ("eve", 0.87)), SMALL, USUAL)
+    assert isinstance(three, StepUp)
+    assert three.asks == ALONE, "four digits are guessed too often where the face counts for nothing"
+    six = judge(ranking(("ann", 0.93), ("amy", 0.86), ("eve", 0.87)), SMALL, Tolerance(pin=Factor(6, 5)))
     assert isinstance(six, StepUp)
     assert six.asks == (Way.PIN, *ALONE)
     assert six.evidence.bound == pytest.approx(2 * 5e-6)
@@ -161,7 +165,7 @@ def plainly(scores: list[float], size: int, minor: int, how: Shipped, tolerance:
     alone = [t for t in steps if chance(t) <= permitted]
     floor = how.threshold - how.band
     lower = [floor, *(p.threshold for p in how.curve.points if p.threshold > floor)]
-    with_pin = [t for t in lower if chance(t) * 5 / 10**4 <= permitted]
+    with_pin = [t for t in lower if chance(t) <= min(permitted * 10**4, 0.2)]
     if not scores:
         return "nobody"
     first, second = max(scores), sorted(scores)[-2] if len(scores) > 1 else -1.0

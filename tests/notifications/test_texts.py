@@ -226,7 +226,7 @@ def test_every_topic_that_tells_somebody_has_a_kind() -> None:
         "registration_withdrawn",
     }
     literal: set[str] = set()
-    for package in ("people", "operators", "mandates", "registrations", "statements", "recovery"):
+    for package in ("people", "operators", "mandates", "sittings", "registrations", "statements", "recovery"):
         for path in (Path(kinpay.__file__).parent / package).glob("*.py"):
             source = path.read_text()
             literal |= set(re.findall(r'"notice\.([a-z_]+)"', source))

@@ -39,9 +39,11 @@ ROWS = (
     "a provisional capture",
     "minors: consent first",
     "a face is never certain",
+    "frames are bound",
+    "withdrawn at any time",
 )
 """Parties, steps, orders, paying, pains, and what is done more carefully: the digest of the patent."""
-LATER = frozenset(("by biometric", "a face is never certain", "nobody there to authorise", "third-party provider"))
+LATER = frozenset(("nobody there to authorise", "third-party provider"))
 """Rows that may not claim to be whole."""
 
 
