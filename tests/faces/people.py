@@ -7,41 +7,22 @@ from __future__ import annotations
 
 import io
 import os
-import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from kinpay.cli.demo.actors import PLACES, SAMPLES, person, sample
 from kinpay.faces.engine import Engine
-from kinpay.faces.picture import decode, resized, window
 from kinpay.faces.pipeline import look
 from kinpay.faces.port import Picture, Vectors
 from tests.tidy.source import ROOT
 
-SAMPLES = Path(sys.prefix) / "share" / "kinpay" / "pictures" / "@vladmandic" / "face-api" / "demo"
+__all__ = ["PLACES", "SAMPLES", "person", "sample"]
+
 ORL = Path(os.environ.get("PICTURES") or ROOT.parent / "shared" / "data" / "orl_faces")
 needs_orl = pytest.mark.skipif(not ORL.is_dir(), reason="the ORL faces are not at hand: PICTURES=DIR names their folder")
-
-PLACES = {"left": (154, 179), "second": (404, 206), "third": (754, 185), "right": (961, 195)}
-"""Four people of the sixth sample: left edge and side of each face, in pixels of the picture at 1280 pixels."""
-TOPS = {"left": 325, "second": 213, "third": 201, "right": 178}
-
-
-def sample(number: int) -> Picture:
-    return decode((SAMPLES / f"sample{number}.jpg").read_bytes())
-
-
-@cache
-def person(name: str) -> Picture:
-    """One of the four, alone, 480 × 480."""
-    left, side = PLACES[name]
-    middle = (left + side // 2, TOPS[name] + side // 2)
-    reach = round(side * 1.1)
-    cut = window(sample(6), middle[0] - reach, middle[1] - reach, middle[0] + reach, middle[1] + reach)
-    return resized(cut, 480, 480)
 
 
 def jpeg(picture: Picture, **more: object) -> bytes:

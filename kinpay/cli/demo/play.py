@@ -34,7 +34,10 @@ def _day(moment: datetime, zone: str) -> str:
 
 @dataclass
 class Play:
-    """Who and what is on the stage. `circle_id` and `mandates` are filled in as the story goes."""
+    """Who and what is on the stage. `circle_id` and `mandates` are filled in as the story goes.
+
+    `faces`: whether there are pictures and models to enrol and pay by face with.
+    """
 
     world: World
     teller: Teller
@@ -46,6 +49,7 @@ class Play:
     kept: dict[str, str] = field(default_factory=dict)
     opened_with: dict[str, int] = field(default_factory=dict)
     circle_id: str = ""
+    faces: bool = False
     _balances: dict[str, int] = field(default_factory=dict)
 
     def say(self, zh: str, en: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kinpay.cli.demo.acts import facing
 from kinpay.cli.demo.cast import until
 from kinpay.cli.demo.play import Denied, Play, expect, expect_refused, limits
 
@@ -22,13 +23,13 @@ async def child_by_scan(play: Play) -> None:
     pushed = await mother.pushed()
     registration_id = pushed["registration_id"]
     expect(registration_id == asked["registration_id"], "the push is about the request")
-    terms = limits(each=2_000, day=3_500, count=4, month=60_000)
+    terms = limits(each=2_000, day=3_500, count=6, month=60_000)
     circle = {"name": play.say("林家", "The Lins"), "time_zone": play.zone}
     yes = await mother.approve(registration_id, number=number, terms=terms, circle=circle)
     expect(yes["agreement"]["state"] == "pending", "there is an agreement to be signed")
     await play.step(
-        "林梅用验证码确认：每笔 ≤ 20.00，每日 ≤ 35.00 且 ≤ 4 笔，每月 ≤ 600.00。她还没有免密协议，于是转到银行。",
-        "Lin Mei proves her yes by a code: 20.00 each, 35.00 and 4 payments a day, 600.00 a month. "
+        "林梅用验证码确认：每笔 ≤ 20.00，每日 ≤ 35.00 且 ≤ 6 笔，每月 ≤ 600.00。她还没有免密协议，于是转到银行。",
+        "Lin Mei proves her yes by a code: 20.00 each, 35.00 and 6 payments a day, 600.00 a month. "
         "She has no agreement yet, so she is sent to the bank.",
         told={mother: ("registration_approved",), child: ("registration_approved",)},
     )
@@ -41,12 +42,21 @@ async def child_by_scan(play: Play) -> None:
         told={mother: ("agreement_active",), child: ("capture_guidance",)},
         shown=(till, command["body"]["guidance"]["terminal"]["zh"], command["body"]["guidance"]["terminal"]["en"]),
     )
-    await till.capture_face(command)
+    if play.faces:
+        await facing.consent(mother, registration_id)
+        await facing.enrol(till, command)
+    else:
+        await till.capture_face(command)
     bound = await child.bound(registration_id)
     play.circle_id, play.mandates["child"] = bound["circle_id"], bound["mandate_id"]
+    with_face = (
+        "林梅另外同意采集孩子的人脸；终端按服务器随机选的动作拍摄，只留按人加密的模板，不留照片。绑定完成。",
+        "Lin Mei says yes to the child's face, separately; the terminal films the acts that the server picked. Only a template "
+        "is kept, encrypted under a key of its own, and no picture. Bound.",
+    )
+    without = ("终端采集模板（按人加密保存），绑定完成。", "The terminal captures a template (kept encrypted): bound.")
     await play.step(
-        "终端采集模板（按人加密保存；刷脸支付以后才提供），绑定完成。",
-        "The terminal captures a template (kept encrypted under her own key; paying by face comes later): bound.",
+        *(with_face if play.faces else without),
         told={mother: ("registration_bound",), child: ("registration_bound",)},
         moved={},
     )
