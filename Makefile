@@ -12,7 +12,7 @@ demo: install            ## a circle's story, from the first scan to the month's
 	@$(BIN)/kinpay demo $(if $(ONCE),--once)
 
 test: install check      ## every test, on a private PostgreSQL
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 $(ARGS)
 
 check: install           ## style, types, floors
 	@$(BIN)/ruff check .

@@ -34,6 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "books_broken: leaves the books broken on purpose; they are not checked afterwards")
 
 
+_LONGEST = ("simulation", "stories", "recovery", "bench", "postgres", "api", "faces", "biometrics", "sittings")
+"""Folders of few and long files. They begin first, or one of the workers sits idle at the end while the other does them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; all others stay in their order."""
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[kinpay_postgres.Cluster]:
     """A private PostgreSQL, one for each test process. It is thrown away, so nothing waits for the disk."""
